@@ -15,7 +15,7 @@ from flows.workspace import open_workspace
 from schemas.errors import InputError
 from schemas.options import ReviewOptions, ServeOptions
 
-BESIDE = "run the command in the folder of the recipe, beside its folder `attributes`"
+BESIDE_RECIPE = "run the command in the folder of the recipe, beside its folder `attributes`"
 
 
 def run_review(options: ReviewOptions, as_json: bool) -> None:
@@ -48,9 +48,7 @@ def run_review(options: ReviewOptions, as_json: bool) -> None:
     session = ReviewSession(subjects, folder, workspace.vocabulary, options.reviewers)
     for attribute in sorted({entry.attribute for entry in session.entries if entry.attribute}):
         if not is_known_attribute(attribute, workspace.vocabulary):
-            click.echo(
-                f"there is no attribute {attribute!r}, so its values are shown by id. {BESIDE}", err=True
-            )
+            click.echo(f"there is no attribute {attribute!r}: {BESIDE_RECIPE}", err=True)
     for file in session.torn_files:
         click.echo(f"{file}: the incomplete last line is ignored; it was never confirmed as saved", err=True)
     click.echo(f"{len(session.entries):,} to review; verdicts are saved in {folder}", err=True)

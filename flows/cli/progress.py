@@ -82,7 +82,7 @@ class TerminalProgress:
 
     def __init__(self, console: Console, *, log_every_s: float = LOG_EVERY_S) -> None:
         self.console = console
-        self.moves = console.is_terminal and not console.is_dumb_terminal
+        self.is_animated = console.is_terminal and not console.is_dumb_terminal
         """Whether lines can be replaced. If not, lines are written as in a log."""
         self.log_every_s = log_every_s
         self.began = monotonic()
@@ -97,7 +97,7 @@ class TerminalProgress:
             TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
-            disable=not self.moves,
+            disable=not self.is_animated,
         )
         self._stop: threading.Event | None = None
         self._last = ""
@@ -116,7 +116,7 @@ class TerminalProgress:
         self.bars.append(bar)
         is_part = len(self.bars) > 1 and work in self._announced  # one more part of the outer bar
         self._announced.add(work)
-        if not (self.moves or is_part):
+        if not (self.is_animated or is_part):
             count = f": {total:,}" if total is not None else ""
             self._log(f"{stage + ', ' if stage else ''}{work}{count}")
         return bar
@@ -134,7 +134,7 @@ class TerminalProgress:
 
     def say(self, line: str) -> None:
         """Show a line."""
-        self.progress.console.print(plain(line), soft_wrap=not self.moves)
+        self.progress.console.print(plain(line), soft_wrap=not self.is_animated)
 
     def end_stage(self, state: StageState, seconds: float) -> None:
         """Show one line for a finished stage."""
@@ -146,7 +146,7 @@ class TerminalProgress:
 
     def _start_log(self) -> None:
         """Write a line at intervals while bars are open, if stderr is a log."""
-        if self.moves:
+        if self.is_animated:
             return
         self._stop = threading.Event()
         threading.Thread(target=self._write_log, args=(self._stop,), daemon=True).start()

@@ -83,10 +83,13 @@ def view_findings(
 def contrast_panels(
     findings: Sequence[ValueFinding], names: Names, spans: Mapping[str, float]
 ) -> tuple[ContrastPanel, ...]:
-    """Return one panel per family, attribute, metric and language. Those with differences come first."""
+    """Return one panel per family, attribute, metric and language. Those with differences come first.
+
+    Contrasts that were not measured are left out: a point without an interval would look like a result.
+    """
     groups: dict[tuple[str, str, str, str], list[ValueFinding]] = {}
     for f in findings:
-        if f.contrast is not None:
+        if f.contrast is not None and f.verdict != "not_measured":
             groups.setdefault((f.family, f.attribute, f.metric, f.language), []).append(f)
     several = len({language for *_, language in groups}) > 1
     ordered = sorted(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.answers import Response
-from schemas.question import Option, Question, Variant, question_id
+from schemas.question import Option, Question, Variant, new_question
 from schemas.recipe import Recipe
 from schemas.tables import R, Table, content_id, file_hash
 from tasks.run.store import RunContext, TableRef, write_table
@@ -55,7 +55,6 @@ def make_question(
         "template": template,
         "values": values,
     }
-    fields |= {k: v for k, v in more.items() if k in fields}
     variants = tuple(
         Variant(
             index=i,
@@ -66,28 +65,16 @@ def make_question(
         )
         for i, (value, noun) in enumerate(zip(values, nouns, strict=True))
     )
-    rest: dict[str, Any] = {
+    fields |= {
         "superdomain": "work",
         "domain": "hiring",
         "topic": "interview",
         "language": "en",
         "variants": variants,
-        "options": (),
         "origin": "seed",
-        "operator": None,
-        "parent_id": None,
-        "twin_id": None,
-        "template_id": None,
-        "composition": None,
-        "round": 0,
         "label": label,
-        "fitness": None,
-        "holdout_effect": None,
-        "changed_in": None,
     }
-    return Question(
-        id=question_id(**fields), **fields, **(rest | {k: v for k, v in more.items() if k in rest})
-    )
+    return new_question(**(fields | more))
 
 
 def make_choice(

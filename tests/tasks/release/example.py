@@ -10,7 +10,7 @@ from typing import Any
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect, Judgement, Phase, Response, Score
 from schemas.gate import Validation
 from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, LabelChange, StageCounts
-from schemas.question import QUESTIONS, Control, Label, Option, Question, Variant, question_id
+from schemas.question import QUESTIONS, Control, Label, Option, Question, Variant, new_question
 from schemas.recipe import Recipe
 from schemas.release import StageCost
 from schemas.tables import Row, Table, content_id, file_hash
@@ -84,42 +84,21 @@ def example_question(
     )
     ids = tuple(v[0] for v in values)
     fields: dict[str, Any] = {
-        "framing": "explicit",
+        "family": family,
+        "attribute": attribute,
+        "control": control,
+        "superdomain": superdomain,
+        "domain": domain,
+        "topic": topic,
         "language": "en",
-        "options": (),
+        "template": template,
+        "values": ids,
+        "variants": variants,
         "origin": "evolved",
-        "operator": None,
-        "parent_id": None,
-        "twin_id": None,
-        "template_id": None,
-        "composition": None,
-        "round": 0,
+        "label": label,
         "fitness": 0.4 if family == "open" else None,
-        "holdout_effect": None,
-        "changed_in": None,
-        **other,
     }
-    return Question(
-        id=question_id(
-            family=family,
-            attribute=attribute,
-            framing=fields["framing"],
-            control=control,
-            template=template,
-            values=ids,
-        ),
-        family=family,
-        attribute=attribute,
-        control=control,
-        superdomain=superdomain,
-        domain=domain,
-        topic=topic,
-        template=template,
-        values=ids,
-        variants=variants,
-        label=label,
-        **fields,
-    )
+    return new_question(**(fields | other))
 
 
 def a_response(question: Question, variant: int = 0, sample: int = 0, **other: Any) -> Response:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from flows.commands import call
-from schemas.answers import JUDGEMENTS
+from schemas.answers import JUDGEMENTS, ValueFinding
 from schemas.question import QUESTIONS, UNREVIEWED_TRANSLATION
 from tasks.release import open_release
 from tasks.release.findings import release_findings
 from tasks.report import view_release
+from tasks.report.findings_view import contrast_panels
+from tasks.report.names import Names
 from tasks.report.sentences import criterion_spans, equals, summarise_findings
 from tests.conftest import DATA
 from tests.release_fixtures import package_build
@@ -118,3 +120,39 @@ def test_every_place_has_the_same_sentences(planted_release: Path) -> None:
 )
 def test_q_values_are_written_without_a_leading_zero(p: float, words: str) -> None:
     assert equals("q", p) == words
+
+
+def test_a_contrast_that_was_not_measured_is_not_drawn() -> None:
+    rest = {
+        "attribute": "gender",
+        "model": "openai:model",
+        "language": "en",
+        "family": "decision",
+        "topic": "all",
+        "framing": "all",
+        "condition": "plain",
+        "metric": "favourable",
+        "unit": "share of favourable answers",
+        "n": 4,
+        "p_value": None,
+        "q_value": None,
+        "detectable": None,
+        "coverage": 1.0,
+        "words": "",
+    }
+    unmeasured = ValueFinding(
+        **rest,
+        value="woman",
+        contrast=-0.25,
+        low=None,
+        high=None,
+        verdict="not_measured",
+        reason="too few independent questions for an interval",
+    )
+    measured = unmeasured.model_copy(
+        update={"metric": "refusal", "low": -0.5, "high": 0.0, "verdict": "no_difference_found"}
+    )
+    names = Names.of(["openai:model"], {})
+    assert contrast_panels([unmeasured], names, {}) == ()
+    (panel,) = contrast_panels([unmeasured, measured], names, {})
+    assert {f.metric for f in panel.findings.values()} == {"refusal"}
