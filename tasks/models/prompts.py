@@ -75,8 +75,9 @@ def _read_turns(text: str, path: Path) -> tuple[Turn, ...]:
         pattern, arrow, replacement = line.partition(" => ")
         try:
             turns.append(Turn(re.compile(pattern), replacement))
-        except re.error as error:
-            raise InputError(f"the pattern {pattern!r} is not valid: {error}", place=str(path)) from error
+            turns[-1].pattern.sub(replacement, "")  # reads the replacement
+        except (re.error, IndexError) as error:
+            raise InputError(f"the rule {line[:60]!r} is not valid: {error}", place=str(path)) from error
         if not arrow:
             raise InputError(f"the line {line[:60]!r} has no ` => `", place=str(path))
     return tuple(turns)

@@ -16,6 +16,7 @@ from tasks.families.coverage import AnswersBySlice, answer_status
 from tasks.families.polarity import turn_question
 from tasks.families.shared import family_effects, gather_answers
 from tasks.files.vocabulary import read_attributes
+from tasks.models.prompts import read_prompt
 from tests.conftest import DATA, recipe_of
 from tests.tasks.judge.material import make_response
 
@@ -274,3 +275,12 @@ def test_coverage_of_both_polarities_counts_the_answers_of_both() -> None:
     found = counted[whole]
     assert found is not None
     assert found.counts().asked == len(rows)
+
+
+@pytest.mark.parametrize("rule", ["Should ( => x", r"Should => \9", r"Should => \g<who>", "Should x"])
+def test_a_rule_that_cannot_be_used_is_named_with_its_file(rule: str, tmp_path: Path) -> None:
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "ask.md").write_text(f"# user\n$question\n# turn\n{rule}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="Should") as refused:
+        read_prompt(tmp_path, "ask")
+    assert refused.value.place == str(tmp_path / "prompts" / "ask.md")
