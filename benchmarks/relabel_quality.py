@@ -32,11 +32,11 @@ from tasks.files.retrieval_rows import make_passage, make_set
 from tasks.models import ModelSettings
 from tasks.relabel.cascade import parse_text_verdict
 from tasks.relabel.decisions import Policy, Relabelling
-from tasks.relabel.file import screening_step
 from tasks.relabel.graded import DecisionRule, Grades, GradeScale, estimate_reliability, relevance_votes
 from tasks.relabel.judges import open_judges
 from tasks.relabel.mining import PassagePool, Screen
 from tasks.relabel.quality import COUNTED, METRICS, QueryCounts
+from tasks.relabel.strategies import screening_step
 from tasks.relabel.two_stage import relabel_by_grades, relabel_sets
 
 DATA = PROJECT.parent / "shared" / "data" / "retrieval"

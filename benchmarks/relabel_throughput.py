@@ -129,7 +129,7 @@ def relabel_into(source: str, out: str) -> dict[str, Any]:
 
 def measure_restart(source: Path, rows: int) -> dict[str, Any]:
     """Kill a run after half of its parts, and measure how long the next one needs to go on."""
-    from tasks.relabel.file import ROWS_PER_PART
+    from tasks.relabel.job import ROWS_PER_PART
 
     out = source.with_name("out.jsonl")
     command = [sys.executable, __file__, "--child", "into", str(source), str(out)]

@@ -63,7 +63,8 @@ def relabel_on(workers: int, runner: str, judge: str, source: Path, in_flight: i
     from flows.workspace import open_workspace
     from schemas.recipe import Limits
     from tasks.models import ModelSettings
-    from tasks.relabel import file as relabelling
+    from tasks.relabel import job as relabelling
+    from tasks.relabel.file import relabel_file
 
     workspace = open_workspace()
     server._cores = lambda: workers
@@ -90,9 +91,7 @@ def relabel_on(workers: int, runner: str, judge: str, source: Path, in_flight: i
         )
         out = workspace.home / f"{name}.jsonl"
         started = time.monotonic()
-        result = relabelling.relabel_file(
-            path, settings=settings, judges=(judge,), out=out, run_parts=run_parts
-        )
+        result = relabel_file(path, settings=settings, judges=(judge,), out=out, run_parts=run_parts)
         calls = sum(cost["calls"] for cost in result["report"]["cost"].values())
         return {"seconds": time.monotonic() - started, "calls": int(calls), "sha256": file_hash(out)}
 

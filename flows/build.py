@@ -37,7 +37,7 @@ from tasks.gate.quarantine import read_quarantine
 from tasks.models.budget import spent_in
 from tasks.models.capabilities import parameter_changes
 from tasks.package import Findings, Provenance
-from tasks.relabel.file import fingerprint_input
+from tasks.relabel.job import fingerprint_input
 from tasks.release import ReleaseRef, find_last_release, read_errata
 from tasks.release.hold_back import HELD, list_private_files, write_hold_back
 from tasks.release.references import resolve_place

@@ -10,7 +10,7 @@ from flows.lazy_flow import lazy_flow
 from schemas.notes import SelectionNotes
 from schemas.tables import Row
 from tasks.expand import find_source
-from tasks.relabel.file import fingerprint_input
+from tasks.relabel.job import fingerprint_input
 from tasks.run.store import RunContext, Step, TableRef
 
 

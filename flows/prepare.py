@@ -26,7 +26,7 @@ from tasks.models import ModelSettings, run_async
 from tasks.models.model_families import refuse_shared_families
 from tasks.models.preflight import check_models, describe_missing, ping
 from tasks.publish.fetching import fetch_dataset, fetch_release
-from tasks.relabel.file import fingerprint_input
+from tasks.relabel.job import fingerprint_input
 from tasks.release.references import HubRef
 from tasks.run.store import RunContext, Step, vocabulary_hashes, write_bytes
 

@@ -29,7 +29,8 @@ from tasks.models import run_async
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.questions.quality import drop_question
 from tasks.relabel.decisions import CandidateVerdict, RelabelledRow, label_change
-from tasks.relabel.file import VERSION, fingerprint_input, relabel_file
+from tasks.relabel.file import relabel_file
+from tasks.relabel.job import VERSION, fingerprint_input
 from tasks.relabel.nearest import nearest_questions
 from tasks.relabel.question_parts import judge_sets, judge_sets_on_workers
 from tasks.relabel.survey import Survey

@@ -6,16 +6,15 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from schemas.labels import CandidateSet, Passage
-from tasks.judges.relevance import (
-    ComparisonQuestion,
-    EvidenceQuestion,
-    comparison_messages,
-    passage_messages,
-)
+from tasks.files.records import BadRows
+from tasks.files.retrieval import Source, read_candidate_sets
+from tasks.files.retrieval_beir import read_corpus
+from tasks.judges.relevance import ComparisonQuestion, EvidenceQuestion, comparison_messages, passage_messages
 from tasks.models import ModelSettings
 from tasks.models.embeddings import BATCH as TEXTS_PER_REQUEST
 from tasks.models.prompts import read_prompt
@@ -23,7 +22,12 @@ from tasks.models.protocol import estimate_prompt_tokens, estimate_tokens
 from tasks.models.rerank import BATCH as PAIRS_PER_REQUEST
 from tasks.relabel.cascade import PASSAGES_PER_CALL
 from tasks.relabel.decisions import RowPlan
-from tasks.relabel.scoring import model_of
+from tasks.relabel.job import RelabelJob, split_rows
+from tasks.relabel.mining import PassagePool, fill_empty_rows, with_negatives
+from tasks.relabel.scoring import model_of, recorded_score
+from tasks.relabel.strategies import bm25_of, open_pool, passages_of, screening_step
+from tasks.relabel.survey import Survey
+from tasks.relabel.two_stage import PositiveTexts, plan_rows
 from tasks.relabel.written import SHOWN_POSITIVES
 from tasks.run.store import write_bytes
 
@@ -252,3 +256,53 @@ def record_rates(run_dir: Path, rates: Mapping[str, float], tokens_per_answer: M
             run_dir.mkdir(parents=True, exist_ok=True)
             merged = {**read_rates(run_dir, name), **found}
             write_bytes(run_dir / name, json.dumps(merged, sort_keys=True).encode())
+
+
+def plan_job(source: Source, job: RelabelJob, settings: ModelSettings, bad: BadRows) -> dict[str, Any]:
+    """Return the estimated calls, tokens, cost and time of a job, without any call.
+
+    Mined negatives are counted. Screens with BM25 or scores of the file are applied, those with a model are
+    not. Backfilled negatives depend on the verdicts and are left out.
+    """
+    survey = Survey(read_candidate_sets(source, BadRows(bad.skip)))
+    rows = job.selection.choose(read_candidate_sets(source, bad), survey.rows)
+    pool = None if job.is_dense else open_pool(source, job, settings, bad.skip)
+    plans = (plan for chunk in split_rows(rows) for plan in _plan_part(chunk, source, job, pool, survey))
+    judges = () if job.verdicts else job.judges
+    scores = [*(judges if job.strategy == "score" else ()), *([job.screen.by] if job.screen else ())]
+    searched = None
+    if source.corpus is not None and job.is_dense and model_of(job.mine_by):
+        searched = ScoreEstimate(job.mine_by)
+        for passage in read_corpus(source.corpus, BadRows(bad.skip)):
+            searched.add_text(passage.text)
+    return plan_job_rows(
+        plans,
+        job.strategy,
+        judges,
+        settings,
+        writer=job.writer,
+        write=job.write,
+        scores=scores,
+        searched=searched,
+    )
+
+
+def _plan_part(
+    rows: Sequence[CandidateSet],
+    source: Source,
+    job: RelabelJob,
+    pool: PassagePool | None,
+    known: PositiveTexts,
+) -> list[RowPlan]:
+    """Plan the rows of one part. Passages that vectors would find are replaced by the first ones."""
+    if job.mine and job.is_dense:
+        passages = read_corpus(source.corpus, BadRows(skip=True)) if source.corpus else passages_of(rows)
+        typical = list(islice(passages, job.mine))
+        rows = [row if row.negatives else with_negatives(row, typical) for row in rows]
+    elif job.mine:
+        rows = fill_empty_rows(rows, pool or PassagePool(passages_of(rows)), job.mine, job.mining_window)
+    screen = None
+    if job.screen is not None and job.screen.by in ("bm25", "score"):
+        score = bm25_of(rows, pool) if job.screen.by == "bm25" else recorded_score
+        screen = screening_step(job.screen, score)
+    return plan_rows(rows, job.policy, known, screen)

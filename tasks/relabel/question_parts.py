@@ -17,9 +17,10 @@ from schemas.release import StageCost, combine_costs
 from tasks.judges.yields import Yield, require_yield
 from tasks.models import ModelSettings, run_async
 from tasks.relabel.decisions import Policy, RelabelledRow, Relabelling
-from tasks.relabel.file import RelabelJob, open_strategy, relabel_rows
 from tasks.relabel.graded import DecisionRule
+from tasks.relabel.job import RelabelJob
 from tasks.relabel.judges import judges_of
+from tasks.relabel.strategies import open_strategy, relabel_rows
 from tasks.run.parts import PartRunner
 from tasks.run.store import RunContext
 

@@ -12,14 +12,24 @@ import shutil
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from schemas.errors import InputError
 from schemas.labels import CandidateSet
 from schemas.tables import content_id
+from tasks.files.records import BadRows
+from tasks.files.retrieval import Source, read_candidate_sets
 from tasks.files.retrieval_rows import has_given_id, passage_id
+from tasks.models import ModelSettings
+from tasks.relabel.graded import read_grades
+from tasks.relabel.job import RelabelJob
+from tasks.relabel.quality import Qrels
 from tasks.relabel.same_text import match_key, query_key
+from tasks.relabel.stored_parts import Parts
+from tasks.run.parts import PartRunner
 from tasks.run.store import write_bytes
 
 if TYPE_CHECKING:
@@ -186,3 +196,86 @@ class Survey:
                 if seen[key] > 1:
                     row = row.model_copy(update={"id": content_id("set", row.id, seen[key])})
             yield row
+
+
+@dataclass
+class KnownTexts:
+    """Whether grades and answers beside the input belong to its rows."""
+
+    pairs: dict[str, Collection[tuple[str, str]]]
+    """Pairs (query id, passage id) by option."""
+    rows: Collection[str] = ()
+    """Ids of rows on an audit sheet."""
+    found: set[str] = field(default_factory=set)
+    example: tuple[str, str] | None = None
+    """A pair of the input."""
+
+    def observe(self, sets: Iterable[CandidateSet]) -> Iterator[CandidateSet]:
+        """Yield the sets and remember which files match."""
+        for row in sets:
+            if row.id in self.rows:
+                self.found.add("--audited")
+            for option, pairs in self.pairs.items():
+                for passage in () if option in self.found else (*row.positives, *row.negatives):
+                    self.example = self.example or (row.query_id, passage.id)
+                    if (row.query_id, passage.id) in pairs:
+                        self.found.add(option)
+                        break
+            yield row
+
+    def check(self) -> None:
+        """Raise `InputError` for all files that match nothing."""
+        options = [*self.pairs, *(["--audited"] if self.rows else [])]
+        missing = [option for option in options if option not in self.found]
+        if not missing:
+            return
+        of_file = (
+            f" (a pair of the input is {self.example[0]!r}, {self.example[1]!r})" if self.example else ""
+        )
+        raise InputError(
+            f"nothing in {' and '.join(missing)} matches a row of the input",
+            hint=f"query ids and passage ids must be the same as in the input{of_file}",
+        )
+
+
+def matches_of(
+    source: Source, job: RelabelJob, qrels: Qrels | None, answers: Mapping[tuple[str, str], int]
+) -> KnownTexts:
+    """Return what is compared with the rows of the input."""
+    pairs: dict[str, Collection[tuple[str, str]]] = {}
+    if qrels is not None:
+        pairs["--truth"] = qrels.keys()
+    if job.verdicts:
+        pairs["--verdicts"] = read_grades(job.verdicts, job.judges, job.scales).by_pair.keys()
+    if source.relevant is not None:
+        pairs["--positives"] = source.relevant.keys()
+    return KnownTexts(pairs, {row for row, _ in answers})
+
+
+def survey_input(
+    source: Source,
+    matches: KnownTexts,
+    bad: BadRows,
+    settings: ModelSettings,
+    parts: Parts | None,
+    run_parts: PartRunner | None,
+) -> tuple[Survey, BadRows]:
+    """Read the input once, or the survey that a stopped run has kept, and check the files beside the input.
+
+    Returns:
+        The survey, and the repeated ids that were found.
+    """
+    first_pass = BadRows(bad.skip)
+    if run_parts is not None:  # workers read the survey
+        settings.run_dir.mkdir(parents=True, exist_ok=True)
+    survey = Survey(
+        matches.observe(read_candidate_sets(source, first_pass)),
+        settings.run_dir if run_parts else None,
+        keep=parts.folder / "survey" if parts else None,
+    )
+    if survey.is_new:
+        matches.check()
+        survey.keep({"repeated": first_pass.repeated, "repeated_ids": first_pass.repeated_ids})
+    else:
+        first_pass = replace(first_pass, **survey.notes)
+    return survey, first_pass

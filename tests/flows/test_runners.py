@@ -106,8 +106,8 @@ import json, sys
 from pathlib import Path
 from flows.run import run_relabel
 from schemas.options import RelabelOptions
-from tasks.relabel import file as relabelling_file
-relabelling_file.ROWS_PER_PART = 40
+from tasks.relabel import job as relabelling_job
+relabelling_job.ROWS_PER_PART = 40
 folder, runner, judge = Path(sys.argv[1]), sys.argv[2] or None, sys.argv[3]
 print(json.dumps(run_relabel(RelabelOptions(
     input=folder / "in.jsonl", out=folder / (runner or "alone") / "out.jsonl", runner=runner,

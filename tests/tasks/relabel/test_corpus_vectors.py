@@ -12,7 +12,7 @@ import pytest
 from schemas.release import CostMeter
 from tasks.files.retrieval_rows import make_passage, make_set
 from tasks.models import ModelSettings
-from tasks.relabel import file as relabelling_file
+from tasks.relabel import job as relabelling_job
 from tasks.relabel import mining, relabel_file
 from tasks.relabel.mining import DensePool, PassagePool
 from tests.servers.openai_server import OpenAIServer
@@ -28,7 +28,7 @@ CORPUS = [10, *range(30, 130, 5)]
 @pytest.fixture
 def job(tmp_path: Path, settings: ModelSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """Yield the options of a job of four parts that mines with a server's embeddings."""
-    monkeypatch.setattr(relabelling_file, "ROWS_PER_PART", 3)
+    monkeypatch.setattr(relabelling_job, "ROWS_PER_PART", 3)
     rows = [{"query": f"row {i} at 0", "pos": ["at 10"], "neg": []} for i in range(12)]
     corpus = [{"_id": str(angle), "text": f"at {angle}"} for angle in CORPUS]
     with OpenAIServer(embeddings=lambda text: directions([text])[0].tolist()) as server:

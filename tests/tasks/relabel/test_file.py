@@ -19,8 +19,8 @@ from tasks.files.records import BadRows
 from tasks.files.retrieval import Source, read_candidate_sets
 from tasks.models import ModelSettings
 from tasks.relabel import file as relabelling_file
-from tasks.relabel import file as relabelling_job
-from tasks.relabel import relabel_file
+from tasks.relabel import job as relabelling_job
+from tasks.relabel import relabel_file, strategies
 from tasks.relabel.cascade import parse_text_verdict
 from tasks.relabel.graded import DecisionRule, GradeScale, read_grades
 from tasks.relabel.quality import QueryCounts, read_qrels
@@ -89,10 +89,10 @@ def test_history_lies_beside_the_result(tmp_path: Path, settings: ModelSettings)
 def test_stopped_run_resumes_with_identical_output(
     tmp_path: Path, settings: ModelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relabelling_file, "ROWS_PER_PART", 10)
+    monkeypatch.setattr(relabelling_job, "ROWS_PER_PART", 10)
     source = write_lines(tmp_path / "in.jsonl", rows(45))
     whole = relabel_file(source, settings=settings, out=tmp_path / "whole.jsonl")
-    done, judge = 0, relabelling_job.relabel_with_panel
+    done, judge = 0, strategies.relabel_with_panel
 
     async def stops_in_the_fourth_part(*args: Any) -> Any:
         nonlocal done
@@ -101,7 +101,7 @@ def test_stopped_run_resumes_with_identical_output(
             raise KeyboardInterrupt
         return await judge(*args)
 
-    monkeypatch.setattr(relabelling_job, "relabel_with_panel", stops_in_the_fourth_part)
+    monkeypatch.setattr(strategies, "relabel_with_panel", stops_in_the_fourth_part)
     with pytest.raises(KeyboardInterrupt):
         relabel_file(source, settings=settings, out=tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()
@@ -116,8 +116,8 @@ def test_stopped_run_resumes_with_identical_output(
 def test_interrupt_stops_after_the_part_at_hand_and_writes_no_result(
     tmp_path: Path, settings: ModelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relabelling_file, "ROWS_PER_PART", 10)
-    done, judge = 0, relabelling_job.relabel_with_panel
+    monkeypatch.setattr(relabelling_job, "ROWS_PER_PART", 10)
+    done, judge = 0, strategies.relabel_with_panel
 
     async def is_interrupted(*args: Any) -> Any:
         nonlocal done
@@ -126,7 +126,7 @@ def test_interrupt_stops_after_the_part_at_hand_and_writes_no_result(
             signal.raise_signal(signal.SIGINT)
         return await judge(*args)
 
-    monkeypatch.setattr(relabelling_job, "relabel_with_panel", is_interrupted)
+    monkeypatch.setattr(strategies, "relabel_with_panel", is_interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     try:
         with pytest.raises(KeyboardInterrupt):

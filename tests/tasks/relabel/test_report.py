@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.models import ModelSettings
-from tasks.relabel import file as relabelling_file
+from tasks.relabel import job as relabelling_job
 from tasks.relabel import relabel_file
 from tasks.relabel.quality import RunStatistics, count_agreement, kappa_of_counts, length_quantiles
 from tasks.stats.agreement import weighted_kappa
@@ -24,7 +24,7 @@ def test_report_does_not_depend_on_how_a_file_is_cut(
 ) -> None:
     source = write_lines(tmp_path / "in.jsonl", rows(23))
     whole = relabel_file(source, settings=settings)
-    monkeypatch.setattr(relabelling_file, "ROWS_PER_PART", 4)
+    monkeypatch.setattr(relabelling_job, "ROWS_PER_PART", 4)
     assert relabel_file(source, settings=settings) == whole
     assert sum(whole["report"]["by_reason"].values()) == whole["candidates"]
 

@@ -17,6 +17,7 @@ from tasks.files.retrieval import Source, read_candidate_sets
 from tasks.files.retrieval_rows import read_flagembedding
 from tasks.models import ModelSettings
 from tasks.relabel import file as relabelling_file
+from tasks.relabel import job as relabelling_job
 from tasks.relabel import relabel_file
 from tasks.relabel.stored_parts import Parts
 from tasks.relabel.survey import Survey
@@ -68,7 +69,7 @@ def settings(tmp_path: Path) -> ModelSettings:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relabelling_file, "ROWS_PER_PART", 5)
+    monkeypatch.setattr(relabelling_job, "ROWS_PER_PART", 5)
 
 
 def relabelled(path: Path, out: Path, settings: ModelSettings, **options: Any) -> tuple[Any, list[bytes]]:
@@ -243,7 +244,7 @@ def test_the_sheet_of_many_parts_holds_few_lines_in_memory(
 
     monkeypatch.setattr(relabelling_file.Totals, "add", count)
     monkeypatch.setattr(relabelling_file, "SPARE_LINES", 0)
-    monkeypatch.setattr(relabelling_file, "ROWS_PER_PART", 1)
+    monkeypatch.setattr(relabelling_job, "ROWS_PER_PART", 1)
     relabel_file(path, settings=settings, out=tmp_path / "parts.jsonl", audit=7)
     assert (tmp_path / "parts.jsonl.audit.csv").read_bytes() == sheet
     assert max(held) <= 14
