@@ -31,6 +31,7 @@ def run_audit(options: AuditJudgeOptions) -> dict[str, Any]:
 
     Raises:
         InputError: If the judge cannot be used.
+        ModelError: If its server cannot be reached or refuses.
         BudgetError: If the audit may cost more than the limit.
     """
     judge, relevance = options.judge, options.task == "relevance"

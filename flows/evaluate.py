@@ -247,6 +247,7 @@ def check_run_models(context: RunContext) -> None:
 
     Raises:
         InputError: If a model cannot be used.
+        ModelError: If a server cannot be reached or refuses.
         BudgetError: If the price of a model is unknown.
     """
     models = context.recipe.models

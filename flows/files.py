@@ -45,6 +45,7 @@ def relabel_set(options: RelabelOptions, **run_parts: Any) -> dict[str, Any]:
 
     Raises:
         InputError: If an option, the input or a model is not usable. Models are checked first.
+        ModelError: If a server cannot be reached or refuses.
         BudgetError: If the limit is reached.
     """
     from tasks.models.capabilities import changes_of
@@ -248,6 +249,7 @@ def run_reword(options: RewordOptions) -> dict[str, Any]:
 
     Raises:
         InputError: If the file, the recipe or a model is not usable.
+        ModelError: If a server cannot be reached or refuses.
         BudgetError: If the calls may cost more than the rest of the recipe's budget.
     """
     import yaml

@@ -105,7 +105,7 @@ class BudgetError(CounterfoilError):
 
 
 class ModelError(CounterfoilError):
-    """A model failed more often than the recipe allows."""
+    """A model failed more often than the recipe allows, or its server refuses or cannot be reached."""
 
     exit_code = 5
 

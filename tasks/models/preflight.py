@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from schemas.errors import InputError, Problems, join_steps
+from schemas.errors import InputError, ModelError, Problems, join_steps
 from tasks.models import run_async
 from tasks.models.budget import Paid
 from tasks.models.names import ModelName, origin, parse_model_name
@@ -31,7 +31,8 @@ def preflight(names: Iterable[str], settings: ModelSettings) -> None:
     """Run every check: `check_models` offline, then `ping` over the network.
 
     Raises:
-        InputError: If a model cannot be used.
+        InputError: If a name, a key or weights are wrong. No server is asked for that.
+        ModelError: If a server cannot be reached or refuses.
         BudgetError: If the price of a model is unknown.
     """
     models = list(names)
@@ -142,7 +143,8 @@ async def ping(names: Iterable[str], settings: ModelSettings) -> None:
     one of them answers.
 
     Raises:
-        InputError: If a server cannot be reached, fails, or rejects the key or the model. All are reported.
+        ModelError: If a server cannot be reached, fails, or rejects the key or the model. All are reported.
+            A stage raises the same for such a refusal.
     """
     problems = Problems()
     seen = set()
@@ -160,7 +162,7 @@ async def _ping_any(configured: str, model: ModelName, settings: ModelSettings) 
     for single in model.at_each():
         try:
             await _ping_one(configured, single, settings)
-        except InputError as error:
+        except ModelError as error:
             errors.append(error)
     if len(errors) == len(model.endpoints):
         raise errors[0]
@@ -194,21 +196,21 @@ async def _ask_server(
     listed = await _in_time(server.list_models(), place)
     if isinstance(listed, FailedAttempt):
         hint = listed.hint or "start the server, or correct the endpoint in the recipe"
-        raise InputError(listed.message, place=str(model), hint=hint)
+        raise ModelError(listed.message, place=str(model), hint=hint)
     status, names = listed
     if status >= 500:
         hint = "read the server's log, or correct the endpoint in the recipe"
-        raise InputError(f"{place} answers {status}", place=str(model), hint=hint)
+        raise ModelError(f"{place} answers {status}", place=str(model), hint=hint)
     if status in (401, 403):
         hint = f"check {variable}" if variable else "name the key's variable under `api_keys` in the recipe"
-        raise InputError(f"{place} does not accept the API key", place=str(model), hint=hint)
+        raise ModelError(f"{place} does not accept the API key", place=str(model), hint=hint)
     if model.name in names:
         return
     answer = await _in_time(paid.ask(tiny), place)
     if isinstance(answer, FailedAttempt) and answer.stops:
         others = [f"the server lists {', '.join(names[:5])}"] if names else []
         hint = join_steps(answer.hint or "repair it", *others)
-        raise InputError(answer.message, place=str(model), hint=hint)
+        raise ModelError(answer.message, place=str(model), hint=hint)
 
 
 async def _in_time(call: Awaitable[T | FailedAttempt], place: str) -> T | FailedAttempt:

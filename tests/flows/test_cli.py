@@ -183,7 +183,7 @@ def test_unreachable_endpoint_is_reported_before_the_build(
     model = "openai:x@http://127.0.0.1:9/v1"
     path = recipe(tmp_path, models={"targets": [model]}, budget={"free": [model]})
     code, err = refused(capsys, monkeypatch, path, command="build")
-    assert code == 2
+    assert code == 5
     assert "127.0.0.1:9" in err
     assert not (tmp_path / "home" / "runs" / "mine" / "journal.jsonl").exists()
 

@@ -123,7 +123,7 @@ def test_ping_asks_an_unlisted_model_one_tiny_question(tmp_path: Path) -> None:
         (request,) = server.requests
         assert request.body["max_tokens"] <= 16
     unknown = status(404, message="The model `other` does not exist.", error_code="model_not_found")
-    with OpenAIServer("yes", faults=[unknown]) as server, pytest.raises(InputError) as caught:
+    with OpenAIServer("yes", faults=[unknown]) as server, pytest.raises(ModelError) as caught:
         run_async(ping([server.model("other")], settings_for(tmp_path, server.model("other"))))
     assert "The model `other` does not exist." in str(caught.value)
     assert "the server lists test-model" in str(caught.value)
@@ -132,19 +132,19 @@ def test_ping_asks_an_unlisted_model_one_tiny_question(tmp_path: Path) -> None:
 def test_ping_names_the_missing_server(tmp_path: Path) -> None:
     with OpenAIServer() as server:
         gone = server.model()
-    with pytest.raises(InputError, match=r"connection to http://127\.0\.0\.1:\d+ failed") as caught:
+    with pytest.raises(ModelError, match=r"connection to http://127\.0\.0\.1:\d+ failed") as caught:
         run_async(ping([gone], settings_for(tmp_path, gone)))
     assert "start the server" in str(caught.value)
 
 
 def test_ping_rejects_a_proxy_without_a_server(tmp_path: Path) -> None:
-    with OpenAIServer(models_status=502) as server, pytest.raises(InputError, match="answers 502"):
+    with OpenAIServer(models_status=502) as server, pytest.raises(ModelError, match="answers 502"):
         run_async(ping([server.model()], settings_for(tmp_path, server.model())))
 
 
 def test_ping_reports_a_wrong_key_without_showing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
-    with OpenAIServer(api_key="sk-right") as server, pytest.raises(InputError) as caught:
+    with OpenAIServer(api_key="sk-right") as server, pytest.raises(ModelError) as caught:
         run_async(ping([server.model()], settings_for(tmp_path, server.model())))
     assert "does not accept the API key" in str(caught.value)
     assert "check OPENAI_API_KEY" in str(caught.value)

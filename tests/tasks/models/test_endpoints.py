@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import InputError
+from schemas.errors import InputError, ModelError
 from schemas.recipe import Limits
 from tasks.models import run_async
 from tasks.models.endpoints import SharedLoad
@@ -177,7 +177,7 @@ def test_before_a_build_one_endpoint_that_answers_is_enough(tmp_path: Path) -> N
         name = f"{dead},{a.url}"
         check_models([name], settings_for(tmp_path, name))
         run_async(ping([name], settings_for(tmp_path, name)))
-        with pytest.raises(InputError):
+        with pytest.raises(ModelError):
             run_async(ping([dead], settings_for(tmp_path, dead)))
 
 
