@@ -25,6 +25,7 @@ from tasks.files.pages import Page, RowLengths
 from tasks.files.records import BadRows, read_records
 from tasks.files.tables import read_table_file
 from tests.security.hostile import change_manifest, copy_release
+from tests.servers.openai_server import OpenAIServer
 
 COUNTERFOIL = Path(sys.executable).with_name("counterfoil")
 MEGABYTE = "x" * 1_000_000
@@ -225,9 +226,11 @@ def test_verify_and_evaluate_take_bounded_memory(
     place.write_bytes(bomb(tmp_path).read_bytes())
     change_manifest(release, lambda manifest: None)
     check_bounded(measured(tmp_path, "verify", release), {6})
-    model = "openai:x@http://127.0.0.1:9/v1"
-    evaluate = ("evaluate", release, "--model", model, "--free", model, "--judge", "divergence")
-    check_bounded(measured(tmp_path, *evaluate, "--out", tmp_path / "out"), {2})
+    with OpenAIServer("Yes") as server:
+        model = server.model()
+        evaluate = ("evaluate", release, "--model", model, "--free", model, "--judge", "divergence")
+        check_bounded(measured(tmp_path, *evaluate, "--out", tmp_path / "out"), {2})
+        assert not server.requests
     check_bounded(measured(tmp_path, "validate", release), {2, 3})
 
 
