@@ -3,10 +3,11 @@
     python benchmarks/relabel_mining.py --peer-python ENV/bin/python [--passages 1000] [--pairs FILE] [--json]
 
 Both use the same weights (all-MiniLM-L6-v2), the same corpus and the same rule: the 10 nearest passages that
-score at least 5 % below the positive (TopK-PercPos with 95 %). The corpus are judged passages of a file as
-`relabel_judges.py` reads it, and every query with a passage of the top grade has one positive. The peer needs
-an environment of its own with `sentence-transformers` and `datasets`. Each side runs in a process of its own,
-and its seconds, CPU seconds and peak memory include the start and the loading of the weights.
+score at least 5 % below the positive (TopK-PercPos with 95 %), wherever they rank. The corpus are judged
+passages of a file as `relabel_judges.py` reads it, at most 25 of a query. Every query with a passage of the
+top grade has one positive. The peer needs an environment of its own with `sentence-transformers` and
+`datasets`. Each side runs in a process of its own. Its seconds, CPU seconds and peak memory include the start
+and the loading of the weights.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = PROJECT.parent / "shared" / "data" / "retrieval" / "dl19_pairs.jsonl"
-NEGATIVES, MARGIN = 10, 0.05
+NEGATIVES, MARGIN, OF_QUERY = 10, 0.05, 25
 
 Mined = dict[str, list[str]]
 """Texts of the mined passages by query, best first."""
@@ -44,7 +45,8 @@ def write_inputs(pairs: Path, passages: int, folder: Path) -> dict[str, int]:
         best = next((pair["text"] for pair in found if pair["human_grade"] == top), None)
         if best is None or len(corpus) >= passages:
             continue
-        corpus |= dict.fromkeys([best, *(pair["text"] for pair in found)][: passages - len(corpus)])
+        texts = list(dict.fromkeys([best, *(pair["text"] for pair in found)]))[:OF_QUERY]
+        corpus |= dict.fromkeys(texts[: passages - len(corpus)])
         rows.append({"query": query, "pos": [best], "neg": []})
     _write(folder / "rows.jsonl", rows)
     _write(folder / "corpus.jsonl", [{"_id": str(i), "text": text} for i, text in enumerate(corpus)])
@@ -90,10 +92,12 @@ def mine_with_peer(folder: Path, weights: str) -> Mined:
 
     rows = _read(folder / "rows.jsonl")
     asked = {"query": [row["query"] for row in rows], "positive": [row["pos"][0] for row in rows]}
+    corpus = [passage["text"] for passage in _read(folder / "corpus.jsonl")]
     found = mine_hard_negatives(
         Dataset.from_dict(asked),
         SentenceTransformer(weights, device="cpu"),
-        corpus=[passage["text"] for passage in _read(folder / "corpus.jsonl")],
+        corpus=corpus,
+        range_max=len(corpus),  # with a margin, the default is the 30 nearest passages
         relative_margin=MARGIN,
         num_negatives=NEGATIVES,
         sampling_strategy="top",

@@ -1,12 +1,14 @@
 """Compare the throughput of relabelling with a bare client, and measure its memory by number of rows.
 
-    python benchmarks/relabel_throughput.py [--rows N] [--memory N …] [--restart N] [--json]
+    python benchmarks/relabel_throughput.py [--rows N] [--memory N …] [--read N] [--negatives N]
+        [--restart N] [--json]
 
 A server on the loopback interface, in its own process, answers after 50 ms. Relabelling (two stages, one
 model, 64 in flight, an empty answer cache) reads rows of one positive and ten negatives from a file and
 writes the result. The bare client (benchmarks/bare_client.py) sends the same number of similar requests and
-discards the answers. Memory is measured with the lexical judge; a row has ten candidates. Every measurement
-runs in a separate process, and CPU seconds are those of that process.
+discards the answers. Memory is measured with the lexical judge; a row has ten candidates (`--negatives`).
+`--read` measures the memory of a trial run over the first 1,000 rows of a file: all its rows are read, and
+few are judged. Every measurement runs in a separate process, and CPU seconds are those of that process.
 
 `--restart` kills a run with the lexical judge in the middle of its parts, starts it again, and measures the
 time until the first part that was not finished is finished. The start of the process is part of it.
@@ -34,19 +36,23 @@ sys.path.insert(0, str(PROJECT))
 
 from benchmarks.bare_client import send_all
 
-LATENCY_S, IN_FLIGHT, NEGATIVES = 0.05, 64, 10
+LATENCY_S, IN_FLIGHT, NEGATIVES, TRIAL = 0.05, 64, 10, 1_000
 WORDS = [f"{a}{b}{c}" for a in ("ba", "ke", "li", "mo", "ru") for b in ("na", "te", "si") for c in "dlmnrst"]
 
 
-def write_rows(path: Path, count: int) -> None:
-    """Write rows of random words. Some passages of a row share words with its query."""
+def write_rows(path: Path, count: int, negatives: int = NEGATIVES) -> None:
+    """Write rows of random words, each with its own texts. Some passages share words with their query."""
+    rng = random.Random(0)
+    queries = [" ".join(rng.choices(WORDS, k=4)) for _ in range(997)]
+    texts = [" ".join(rng.choices(WORDS, k=36)) for _ in range(4999)]
     with path.open("w", encoding="utf-8") as stream:
         for number in range(count):
-            rng = random.Random(number)
-            query = " ".join(rng.choices(WORDS, k=4))
-            texts = [" ".join(rng.choices(WORDS, k=36)) + f" {number} {i}." for i in range(NEGATIVES + 1)]
-            texts = [f"{text} {query}." if i % 4 == 0 else text for i, text in enumerate(texts)]
-            record = {"query": query, "pos": texts[:1], "neg": texts[1:]}
+            query, first = queries[number % len(queries)], number * (negatives + 1)
+            passages = [
+                f"{texts[(first + i) % len(texts)]} {number} {i}." + (f" {query}." if i % 4 == 0 else "")
+                for i in range(negatives + 1)
+            ]
+            record = {"query": f"{query} {number}", "pos": passages[:1], "neg": passages[1:]}
             stream.write(json.dumps(record) + "\n")
 
 
@@ -90,8 +96,8 @@ def serve(port_file: str) -> None:
     asyncio.run(run())
 
 
-def measure_relabel(source: str, judge: str) -> dict[str, Any]:
-    """Relabel a file in this process."""
+def measure_relabel(source: str, judge: str, limit: str = "") -> dict[str, Any]:
+    """Relabel a file, or its first rows, in this process."""
     import openai  # noqa: F401  (imported early, because start-up is not measured)
 
     from schemas.recipe import Limits
@@ -108,10 +114,23 @@ def measure_relabel(source: str, judge: str) -> dict[str, Any]:
         )
         settings = replace(settings, free=frozenset({judge}))
         start, cpu = time.perf_counter(), time.process_time()
-        result = relabel_file(Path(source), settings=settings, judges=(judge,), out=home / "out.jsonl")
+        result = relabel_file(
+            Path(source),
+            settings=settings,
+            judges=(judge,),
+            out=home / "out.jsonl",
+            limit=int(limit) if limit else None,
+        )
         wall, spent = time.perf_counter() - start, time.process_time() - cpu
     calls = sum(cost["calls"] for cost in result["report"]["cost"].values())
-    return {"rows": result["rows"], "calls": int(calls), "seconds": wall, "cpu_s": spent}
+    return {
+        "rows": result["rows"],
+        "rows_read": result["rows"] + result["rows_left_out"],
+        "candidates": result["candidates"],
+        "calls": int(calls),
+        "seconds": wall,
+        "cpu_s": spent,
+    }
 
 
 def relabel_into(source: str, out: str) -> dict[str, Any]:
@@ -216,7 +235,9 @@ def run_child(part: str, *arguments: str) -> None:
     print(json.dumps(result | {"peak_mb": round(peak)}))
 
 
-def run(rows: int, memory: list[int], restart: int = 0) -> dict[str, Any]:
+def run(
+    rows: int, memory: list[int], restart: int = 0, read: int = 0, negatives: int = NEGATIVES
+) -> dict[str, Any]:
     """Run all measurements. Without rows, a measurement is left out."""
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -226,8 +247,11 @@ def run(rows: int, memory: list[int], restart: int = 0) -> dict[str, Any]:
             result |= compare_rates(source)
         result["memory"] = []
         for count in memory:
-            write_rows(source, count)
+            write_rows(source, count, negatives)
             result["memory"].append(run_in_process("relabel", source, "lexical"))
+        if read:
+            write_rows(source, read, negatives)
+            result["memory"].append(run_in_process("relabel", source, "lexical", TRIAL))
         if restart:
             write_rows(source, restart)
             result["restart"] = measure_restart(source, restart)
@@ -274,8 +298,8 @@ def print_results(result: dict[str, Any]) -> None:
         print(f"rate relative to the bare client: {result['share_of_bare_rate']:.2f}")
     for line in result["memory"]:
         print(
-            f"{line['rows']:>8} rows, {line['rows'] * NEGATIVES:>9} candidates: peak {line['peak_mb']} MB, "
-            f"{line['cpu_s']:.1f} CPU s, {line['seconds']:.1f} s, lexical judge"
+            f"{line['rows_read']:>8} rows read, {line['rows']} relabelled, {line['candidates']} candidates: "
+            f"peak {line['peak_mb']} MB, {line['cpu_s']:.1f} CPU s, {line['seconds']:.1f} s, lexical judge"
         )
     if line := result.get("restart"):
         print(
@@ -297,10 +321,12 @@ def main() -> None:
     parser.add_argument(
         "--memory", type=int, nargs="*", default=[1_000, 10_000, 100_000], help="rows of the memory checks"
     )
+    parser.add_argument("--read", type=int, default=0, help="rows of a file of which few are relabelled")
+    parser.add_argument("--negatives", type=int, default=NEGATIVES, help="negatives per row for the memory")
     parser.add_argument("--restart", type=int, default=20_000, help="rows of the run that is killed")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
-    result = run(options.rows, options.memory, options.restart)
+    result = run(options.rows, options.memory, options.restart, options.read, options.negatives)
     print(json.dumps(result)) if options.json else print_results(result)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import InputError
@@ -118,9 +118,17 @@ PAIR = st.builds(
     st.sampled_from([0, 1, 0.0, 1.0, True, False, "0", "1"]),
     EXTRA,
 )
+
+
+@st.composite
+def rlhn(draw: Any) -> dict[str, Any]:
+    return draw(tevatron()) | {"subset": draw(TEXT)}
+
+
 RECORDS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "flagembedding": flagembedding(),
     "tevatron": tevatron(),
+    "rlhn": rlhn(),
     "rankllm": rankllm(),
     "n-tuple": n_tuple(),
     "labeled-list": labeled_list(),
@@ -159,6 +167,111 @@ def test_record_comes_out_as_it_went_in(
     write_candidate_sets(folder / "out.jsonl", format, lambda: again, Source(source, format))
     lines = (folder / "out.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     assert [typed(json.loads(line)) for line in lines] == [typed(record) for record in records]
+
+
+REMOVES_SINGLE_NEGATIVES = [name for name in RECORDS if name != "n-tuple"]
+"""Tuples keep their width: a removal is a matter of the whole row."""
+
+
+@pytest.mark.parametrize("format", REMOVES_SINGLE_NEGATIVES)
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_removed_negatives_take_nothing_else_along(
+    format: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    records = data.draw(st.lists(RECORDS[format], min_size=1, max_size=4))
+    folder = tmp_path_factory.mktemp("removed")
+    source = write_lines(folder / "in.jsonl", records)
+    rows, decided = read(source, format), []
+    if format in ("triplet", "labeled-pair"):  # neighbouring lines of one query are one row
+        assume(len({row.query for row in rows}) == len(rows))
+    for row in rows:
+        kept = [n for n in row.negatives if data.draw(st.booleans())]
+        is_written = format != "triplet" or (kept and row.positives)
+        decided += [row.model_copy(update={"negatives": tuple(kept)})] if is_written else []
+    write_candidate_sets(folder / "out.jsonl", format, lambda: decided, Source(source, format))
+    found = [told(row) for row in read(folder / "out.jsonl", format)]
+    assert found == [told(row) for row in decided if row.positives or row.negatives or format in BY_ROW]
+
+
+BY_ROW = ("flagembedding", "tevatron", "rlhn", "rankllm", "labeled-list")
+"""Formats that can write a row without passages."""
+
+
+def told(row: CandidateSet) -> tuple[Any, ...]:
+    """Return everything about a row but the places of its passages: triplets are read in any order."""
+    sides = (
+        sorted(repr((p.id, p.text, p.title, p.score)) for p in side)
+        for side in (row.positives, row.negatives)
+    )
+    return (row.query_id, row.query, *sides)
+
+
+@st.composite
+def ids_of_passages(draw: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A corpus, and records that name its passages."""
+    ids = draw(st.lists(ID, min_size=1, max_size=5, unique_by=str))
+    named = st.lists(st.sampled_from(ids), max_size=3)
+    corpus = [{"docid": i, "title": draw(TITLE), "text": draw(TEXT)} for i in ids]
+    record = st.fixed_dictionaries(
+        {"query_id": ID, "query_text": TEXT, "positive_document_ids": named, "negative_document_ids": named}
+    )
+    return corpus, draw(st.lists(record, min_size=1, max_size=3))
+
+
+@given(ids_of_passages())
+@settings(max_examples=30, deadline=None)
+def test_ids_of_passages_come_out_as_they_went_in(
+    tmp_path_factory: pytest.TempPathFactory,
+    given_: tuple[list[dict[str, Any]], list[dict[str, Any]]],
+) -> None:
+    folder = tmp_path_factory.mktemp("ids")
+    corpus = write_lines(folder / "corpus.jsonl", given_[0])
+    source = Source(write_lines(folder / "in.jsonl", given_[1]), "tevatron-ids", corpus)
+    sets = list(read_candidate_sets(source, BadRows()))
+    write_candidate_sets(folder / "out.jsonl", "tevatron-ids", lambda: sets, source)
+    lines = (folder / "out.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    assert [typed(json.loads(line)) for line in lines] == [typed(record) for record in given_[1]]
+
+
+GRADE = st.sampled_from(["-2", "-1", "0", "1", "2", "3", "0.5", "1.0", "0.0"])
+NAME = st.sampled_from(["007", "1e5", "99999999999999999999901", "ü", "a b", "漢", "x_1"])
+
+
+@given(
+    st.dictionaries(NAME, st.tuples(TITLE, TEXT, EXTRA), min_size=1, max_size=5),
+    st.dictionaries(NAME, st.tuples(TEXT, st.dictionaries(NAME, GRADE, min_size=1)), min_size=1, max_size=3),
+)
+@settings(max_examples=30, deadline=None)
+def test_beir_folder_comes_out_byte_for_byte(
+    tmp_path_factory: pytest.TempPathFactory,
+    passages: dict[str, tuple[Any, str, dict[str, Any]]],
+    queries: dict[str, tuple[str, dict[str, str]]],
+) -> None:
+    folder = tmp_path_factory.mktemp("beir")
+    (folder / "in" / "qrels").mkdir(parents=True)
+    write_lines(
+        folder / "in" / "corpus.jsonl",
+        [{"_id": i, "title": title, "text": text} | rest for i, (title, text, rest) in passages.items()],
+    )
+    write_lines(
+        folder / "in" / "queries.jsonl", [{"_id": i, "text": text} for i, (text, _) in queries.items()]
+    )
+    judged = [
+        f"{query}\t{passage}\t{grade}\n"
+        for query, (_, grades) in queries.items()
+        for passage, grade in grades.items()
+        if passage in passages
+    ]
+    if not judged:
+        return
+    qrels = "query-id\tcorpus-id\tscore\n" + "".join(judged)
+    (folder / "in" / "qrels" / "dev.tsv").write_text(qrels, encoding="utf-8")
+    source = Source(folder / "in", "beir")
+    sets = list(read_candidate_sets(source, BadRows()))
+    write_candidate_sets(folder / "out", "beir", lambda: sets, source)
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/dev.tsv"):
+        assert (folder / "out" / name).read_bytes() == (folder / "in" / name).read_bytes()
 
 
 @given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=4), st.booleans())
