@@ -1,10 +1,11 @@
 """Ask a real server in every role of a model: target, judge, generator, judge of `relabel`.
 
-    python benchmarks/server_roles.py [MODEL] [--only ROLE] [--max-tokens 900] [--json]
+    python benchmarks/server_roles.py [MODEL] [--only ROLE] [--max-tokens 900] [--threads 1] [--json]
 
 MODEL is the name of a model in a recipe, such as `openai:qwen@http://127.0.0.1:8000/v1`. Without it,
-llama.cpp's own HTTP server is started with the weights of the extra `embedded` and its default settings. Two
-more rows score texts (`perplexity_pair`) and check the server (`counterfoil models --probe`).
+llama.cpp's own HTTP server is started with the weights of the extra `embedded`. Its threads wait busily for
+each other, so on a machine with other work it answers faster with fewer threads than cores. Two more rows
+check the server (`counterfoil models --probe`) and score texts (`perplexity_pair`).
 
 Every role runs one stage: 72 questions with options, 3 groups of answers to judge, 3 questions to write,
 3 candidates to grade. Unusable answers are counted and stop nothing (`validate.min_judged: 0`), so that each
@@ -31,12 +32,13 @@ sys.path.insert(0, str(PROJECT))
 
 from tests.tasks.models.server_roles import ROLES, Ended, run_role
 
+ROWS = (*ROLES, "check", "scored texts")
 TOLERANT = {"min_judged": 0.0, "max_failure_rate": 1.0, "min_coverage": 0.0}
 LIMITS = {"max_in_flight": 2, "timeout_s": 300, "attempts": 2}
 
 
 @contextmanager
-def llama_server() -> Iterator[str]:
+def llama_server(threads: int) -> Iterator[str]:
     """Start llama.cpp's HTTP server and return the name of its model."""
     import xllamacpp
 
@@ -48,6 +50,7 @@ def llama_server() -> Iterator[str]:
     settings.port = 0
     settings.n_ctx = 8192
     settings.verbosity = 0
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
     server = xllamacpp.Server(settings)
     yield f"openai:smollm2@{server.listening_address}/v1"
     del server
@@ -58,17 +61,17 @@ def play(model: str, only: str | None, max_tokens: int) -> Iterator[dict[str, An
     judging = {"max_tokens": max_tokens}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COUNTERFOIL_HOME"] = str(Path(folder) / "home")
-        for role in ROLES if only is None else (only,):
+        recipe = Path(folder) / "pairs.yaml"
+        recipe.write_text(json.dumps(score_recipe(model)), encoding="utf-8")
+        commands = {"check": ["models", model, "--probe"], "scored texts": ["build", str(recipe)]}
+        for role in ROWS if only is None else (only,):
+            if role in commands:
+                yield run_command(role, commands[role])
+                continue
             begun = time.monotonic()
             place = Path(folder) / role
             ended = run_role(role, model, place, validate=TOLERANT, limits=LIMITS, judging=judging)
             yield describe(ended, time.monotonic() - begun)
-        if only is not None:
-            return
-        yield run_command("check", ["models", model, "--probe"], Path(folder))
-        recipe = Path(folder) / "pairs.yaml"
-        recipe.write_text(json.dumps(score_recipe(model)), encoding="utf-8")
-        yield run_command("scored texts", ["build", str(recipe)], Path(folder))
 
 
 def describe(ended: Ended, seconds: float) -> dict[str, Any]:
@@ -92,7 +95,7 @@ def score_recipe(model: str) -> dict[str, Any]:
     }
 
 
-def run_command(role: str, arguments: list[str], folder: Path) -> dict[str, Any]:
+def run_command(role: str, arguments: list[str]) -> dict[str, Any]:
     """Run a command and return its row."""
     begun = time.monotonic()
     counterfoil = Path(sys.executable).with_name("counterfoil")
@@ -115,13 +118,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", nargs="?")
-    parser.add_argument("--only", choices=ROLES)
+    parser.add_argument("--only", choices=ROWS)
     parser.add_argument("--max-tokens", type=int, default=900, help="length limit of a verdict")
+    parser.add_argument("--threads", type=int, default=1, help="of the server of llama.cpp")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     os.environ.setdefault("OPENAI_API_KEY", "none")
     if options.model is None:
-        with llama_server() as model:
+        with llama_server(options.threads) as model:
             rows = list(show(model, options))
     else:
         rows = list(show(options.model, options))

@@ -1,6 +1,6 @@
 """Stop commands with signals at five moments, and list everything that remains.
 
-    python benchmarks/signals.py [--only build|relabel|serve] [--json]
+    python benchmarks/signals.py [--only build|relabel|serve] [--moment MOMENT] [--json]
 
 A scripted server on this computer answers after 100 ms. `build` and `relabel` get TERM, HUP, INT and KILL
 while they import, at their first request, in the middle, near the end, and while the result is written.
@@ -81,14 +81,18 @@ def wait_until(reached: Callable[[], Any], process: subprocess.Popen[str]) -> No
         time.sleep(0.01)
 
 
-def stop_and_run_again(name: str, begin: Start, base: Path, server: OpenAIServer) -> Iterator[dict[str, Any]]:
-    """Stop a command at every moment with every signal, and run it again."""
+def stop_and_run_again(
+    name: str, begin: Start, base: Path, server: OpenAIServer, only: str | None
+) -> Iterator[dict[str, Any]]:
+    """Stop a command at every moment, or only one, with every signal, and run it again."""
     before = len(server.requests)
     whole = begin(base / "whole")
     _, err = whole.communicate(timeout=600)
     assert whole.returncode == 0, err
     requests = len(server.requests) - before
     for moment, share in MOMENTS.items():
+        if only not in (None, moment):
+            continue
         for number in SIGNALS:
             home = base / f"{moment}-{number.name}".replace(" ", "-")
             sent = len(server.requests)
@@ -136,7 +140,7 @@ def stop_serve(base: Path) -> Iterator[dict[str, Any]]:
             }
 
 
-def rows(base: Path, only: str | None) -> Iterator[dict[str, Any]]:
+def rows(base: Path, only: str | None, moment: str | None) -> Iterator[dict[str, Any]]:
     """Yield one row per command, moment and signal."""
     with OpenAIServer(scripted, latency_s=0.1) as server:
         recipe = write_recipe(base / "small.yaml", server, **SMALL)
@@ -154,8 +158,8 @@ def rows(base: Path, only: str | None) -> Iterator[dict[str, Any]]:
         for name, begin in (("build", build), ("relabel", relabel)):
             if only in (None, name):
                 (base / name).mkdir()
-                yield from stop_and_run_again(name, begin, base / name, server)
-    if only in (None, "serve"):
+                yield from stop_and_run_again(name, begin, base / name, server, moment)
+    if only == "serve" or (only is None and moment is None):
         yield from stop_serve(base)
 
 
@@ -173,13 +177,14 @@ def is_clean(row: dict[str, Any]) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", choices=("build", "relabel", "serve"))
+    parser.add_argument("--moment", choices=MOMENTS, help="of `build` and `relabel`; default: each")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     os.environ.setdefault("OPENAI_API_KEY", "none")
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # children inherit what `nohup` sets
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        for row in rows(Path(folder), options.only):
+        for row in rows(Path(folder), options.only, options.moment):
             found.append(row | {"clean": is_clean(row)})
             if not options.json:
                 print(*(f"{key}={value}" for key, value in found[-1].items()), flush=True)

@@ -9,7 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from schemas.errors import MachineError
+from schemas.errors import InputError, MachineError
+from tasks.text.printable import replace_surrogates
 
 WRITING = frozenset(
     {
@@ -51,10 +52,30 @@ def check_output() -> None:
         raise MachineError("the standard output is closed", hint="send it to a file, or to /dev/null")
 
 
+def check_text(name: str, text: str) -> None:
+    """Raise `InputError` if a text from the system is not UTF-8, because no table or file can store it.
+
+    Args:
+        name: What the text is, for the message.
+        text: An argument, a variable of the environment or a path.
+    """
+    if replace_surrogates(text) == text:
+        return
+    hint = "use a name in UTF-8"
+    if sys.getfilesystemencoding() != "utf-8":
+        hint = f"Python uses {sys.getfilesystemencoding()} for names here: set PYTHONUTF8=1 or LC_ALL=C.UTF-8"
+    raise InputError(f"{name} is not UTF-8: {text!a}", hint=hint)
+
+
 def check_current_folder() -> None:
-    """Raise `MachineError` if the current folder was removed: relative paths mean nothing then."""
+    """Check that relative paths can be used.
+
+    Raises:
+        MachineError: If the current folder was removed.
+        InputError: If its name is not UTF-8.
+    """
     try:
-        os.getcwd()
+        check_text("the current folder", os.getcwd())
     except OSError as error:
         raise MachineError(
             f"the current folder cannot be used: {error.strerror}", hint="change to another folder (`cd`)"

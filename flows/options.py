@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_
 from annotated_types import BaseMetadata
 from pydantic import BeforeValidator, Field, ValidationError
 
+from flows.machine import check_text
 from schemas.errors import InputError
 from schemas.options import (
     DatasetReference,
@@ -36,8 +37,12 @@ def read_options(model: type[SomeOptions], values: Mapping[str, Any]) -> SomeOpt
     """Validate the options of a command, and download the published releases that they name.
 
     Raises:
-        InputError: If an option is unknown or invalid, or a model address contains a password.
+        InputError: If an option is unknown, invalid or not UTF-8, or a model address contains a password.
     """
+    for name, value in values.items():
+        for part in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(part, (str, Path)):
+                check_text(name, str(part))
     try:
         options = model.model_validate(dict(values))
     except ValidationError as error:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from flows.machine import check_text
 from schemas.errors import InputError
 from schemas.places import explain_remote, local_path
 from schemas.recipe import Recipe
@@ -100,10 +101,11 @@ def open_workspace() -> Workspace:
     """Return the workspace of this process.
 
     Raises:
-        InputError: If `COUNTERFOIL_HOME` is an address of object storage.
+        InputError: If `COUNTERFOIL_HOME` is an address of object storage, or not UTF-8.
     """
     if reason := explain_remote(os.environ.get("COUNTERFOIL_HOME", "")):
         raise InputError(f"COUNTERFOIL_HOME: {reason}")
+    check_text("COUNTERFOIL_HOME", os.environ.get("COUNTERFOIL_HOME", ""))
     chosen = local_path(os.environ.get("COUNTERFOIL_HOME", ""))
     home = chosen or (PROJECT if is_checkout() else Path.cwd()) / "data"
     return Workspace(vocabulary_dir(), Path(home).resolve())

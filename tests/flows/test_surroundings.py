@@ -17,6 +17,7 @@ from tests.conftest import PROJECT
 COUNTERFOIL = Path(sys.executable).with_name("counterfoil")
 PLAN = ("plan", "quickstart")
 BUILD = ("build", "quickstart")
+DEDUPLICATE = ("deduplicate", "data/examples/retrieval.jsonl", "--text", "Straße", "--out", "/nowhere/x")
 
 
 def run(
@@ -73,6 +74,10 @@ BARE = {"PATH": "/usr/bin:/bin"}
         pytest.param(PLAN, lambda _: {}, 0, "", id="env -i"),
         pytest.param(PLAN, lambda t: own(t, LANG="C", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"), 0, "", id="LANG=C"),  # noqa: E501
         pytest.param(PLAN, lambda t: own(t, PYTHONIOENCODING="ascii"), 0, "", id="ASCII output"),
+        pytest.param(DEDUPLICATE, lambda t: own(t, LANG="C", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"), 2, "PYTHONUTF8=1", id="names in ASCII"),  # noqa: E501
+        pytest.param(DEDUPLICATE, lambda t: own(t, LANG="C"), 2, "no column 'Straße'", id="names in UTF-8"),
+        pytest.param(("build", "\udcff"), own, 2, "recipe is not UTF-8", id="byte that is not UTF-8"),
+        pytest.param(BUILD, lambda t: own(t, COUNTERFOIL_HOME=f"{t}/\udcff"), 2, "COUNTERFOIL_HOME is not UTF-8", id="home that is not UTF-8"),  # noqa: E501
         pytest.param(PLAN, lambda t: own(t, PREFECT_API_URL="http://127.0.0.1:9/api"), 0, "", id="plan, dead server"),  # noqa: E501
     ],
 )  # fmt: skip
@@ -103,6 +108,14 @@ def test_a_current_folder_that_was_removed_is_explained(tmp_path: Path) -> None:
     assert done.returncode == 8, done.stderr
     assert "the current folder cannot be used" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_current_folder_that_is_not_utf_8_is_explained(tmp_path: Path) -> None:
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    done = run(("plan", "quickstart"), own(tmp_path), folder)
+    assert done.returncode == 2, done.stderr
+    assert "the current folder is not UTF-8" in done.stderr
 
 
 def test_a_reader_that_ends_first_gets_no_traceback(tmp_path: Path) -> None:
