@@ -337,6 +337,7 @@ _UNSUPPORTED = re.compile(
     r"|incompatible|no such (field|parameter)|allowed values|must be '|leave it unset",
     re.IGNORECASE,
 )
+_EXCLUSIVE = re.compile(r"can(no|.)t both|not both|only one\b|mutually exclusive", re.IGNORECASE)
 _VALUE = re.compile(
     r"json_schema|invalid (value|schema)|(supported|allowed) values|must be one of|input should be|\btype\b",
     re.IGNORECASE,
@@ -378,6 +379,8 @@ def read_refusal(status: int, error: Mapping[str, Any], body: Mapping[str, Any])
     roles = {str(part.get("role")) for part in body.get("messages", ()) if isinstance(part, Mapping)}
     if "system" in roles and (_SYSTEM.search(message) or named.startswith("messages")):
         return Refusal("system")
+    if _EXCLUSIVE.search(message) and all(name in body and name in message for name in SAMPLING):
+        return Refusal("top_p")  # Claude accepts one of them, and top-p has its default
     code = f"{error.get('code')} {error.get('type')}"
     if not (_UNSUPPORTED.search(message) or "unsupported" in code or "extra_forbidden" in code):
         return None

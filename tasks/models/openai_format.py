@@ -185,11 +185,18 @@ def _other_content(message: dict[str, Any]) -> str:
 
 
 def error_in_answer(payload: Any) -> tuple[int, dict[str, Any]] | None:
-    """Return status and error object of a 200 response that is an error, or `None` if it is an answer."""
+    """Return status and error object of a 200 response that is an error, or `None` if it is an answer.
+
+    Google wraps an error in a list. Older versions of vLLM mark it with `"object": "error"`.
+    """
+    payload = _first(payload) if isinstance(payload, list) else payload
     if not isinstance(payload, dict):
         return None
     choice = _first(payload.get("choices"))
-    error = payload.get("error") if choice is None else choice.get("error")
+    if choice is not None:
+        error = choice.get("error")
+    else:
+        error = payload if payload.get("object") == "error" else payload.get("error")
     if not error:
         return None
     error = error if isinstance(error, dict) else {"message": str(error)}

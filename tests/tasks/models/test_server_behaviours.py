@@ -115,6 +115,12 @@ ANSWERS = [
     # basicallysource/sorter-v2#599: OpenRouter without credits
     Case("no credits in a 200", always(raw({"error": {"code": 402, "message": "Insufficient credits"}})),
          "stops", "add credit"),
+    # made up: vLLM's older form of an error, and Google's list, both in a 200
+    Case("error without a key in a 200",
+         always(raw({"object": "error", "message": "CUDA out of memory", "code": 50001})), "server",
+         "CUDA out of memory", 3),
+    Case("list of errors in a 200",
+         always(raw([{"error": {"code": 402, "message": "Insufficient credits"}}])), "stops", "add credit"),
     # maximhq/bifrost#5425: OpenRouter reports an error of its provider as finish_reason
     Case("finish_reason error", once(message(content="Ye", finish_reason="error")), "answer", "", 2),
     # NousResearch/hermes-agent#4748: Mistral's content in parts, with reasoning in one of them
@@ -200,6 +206,15 @@ NEGOTIATED = [
     Case("temperature above zero", unless(without("temperature"), raw(
          {"status": 422, "message": "Invalid params: temperature must be in range (0, +inf)"}, 422)),
          "answer", "temperature 0 requested", 2),
+    # Vali-98/ChatterUI#564: Claude accepts temperature or top_p
+    Case("temperature or top_p", unless(without("top_p"), error(
+         "`temperature` and `top_p` cannot both be specified for this model. Please use only one.", 400,
+         type="invalid_request_error")), "answer", "top_p 1 requested, server default used", 2),
+    # skydiscover-ai/skydiscover#15: the same behind LiteLLM and Bedrock
+    Case("temperature or top_p, quoted", unless(without("top_p"), error(
+         'litellm.BadRequestError: BedrockException - {"message":"The model returned the following errors: '
+         '`temperature` and `top_p` cannot both be specified for this model. Please use only one."}', 400)),
+         "answer", "top_p 1 requested", 2),
     # ChatGPTBox-dev/chatGPTBox#838
     Case("max_completion_tokens", unless(without("max_tokens"), error(
          "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
