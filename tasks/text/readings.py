@@ -86,6 +86,8 @@ class ReaderRules:
     choice_verbs: tuple[str, ...] = ()
     """Verbs of a choice, such as `go with`."""
     corrections: tuple[str, ...] = ()
+    new_turns: tuple[str, ...] = ()
+    """Labels of a new question after the answer, such as `question`."""
     fillers: tuple[str, ...] = ()
     """Words that may surround an option that is alone in its clause."""
     undecided: tuple[str, ...] = ()
@@ -296,10 +298,22 @@ def read_answer(
         return Reading(None, "empty", "", "nothing_visible" if text.strip() else "no_content")
     plain = _without_symbols(plain)
     if form == "number":
-        return _NumberReader(rules).read(plain)
-    reader = _AgreementReader if form == "agreement" else _OptionReader
-    reading = reader(options, form, rules).read(plain)
+        reader: _NumberReader | _OptionReader = _NumberReader(rules)
+    else:
+        reader = (_AgreementReader if form == "agreement" else _OptionReader)(options, form, rules)
+    reading = _read_own_turn(plain, reader) or reader.read(plain)
     return replace(reading, evidence=reading.evidence.replace(_CAPITAL, " "))
+
+
+def _read_own_turn(plain: str, reader: _NumberReader | _OptionReader) -> Reading | None:
+    """Return the reading of the text before a new question that the model asks itself, if it has one.
+
+    Models without a chat format continue with `Question: …` after their answer.
+    """
+    labels = reader.rules.pattern("new_turns").pattern
+    turn = re.search(rf"\n(?:{labels})\s?\d{{0,3}}\s?:", plain)
+    reading = reader.read(plain[: turn.start()]) if turn else None
+    return reading if reading is not None and reading.status == "read" else None
 
 
 _QUOTED_STATEMENT = re.compile(r"[\"“”„«]([^\"“”„«»\n]{1,400})[\"“”»]")
@@ -547,6 +561,8 @@ class _Reader:
                 segment = self._after(plain, end)
                 if segment:
                     yield rule, segment
+                if rule == "correction" and re.match(r"\s?[.!\n]", plain[end : end + 2]):
+                    yield rule, plain[end:]  # "No, wait. The insurance covers it. Yes."
 
     def _choices(self, plain: str) -> Iterator[re.Match[str]]:
         """Find the clauses in which somebody chooses, such as `I would still have to say`."""
@@ -556,7 +572,8 @@ class _Reader:
         return re.finditer(rf"{subject}(?:\s{links}){{0,4}}\s{verb}", plain)
 
     def _corrections(self, plain: str) -> list[int]:
-        return [m.end() for m in self.rules.pattern("corrections").finditer(plain) if m.start()]
+        found = self.rules.pattern("corrections").finditer(plain)
+        return [m.end() for m in found if m.start() or "," in m[0]]  # also an opening "no, wait"
 
     def _announces(self, plain: str, end: int) -> bool:
         """Whether a word like `answer` is followed by a colon, a link or nothing else in its line."""
@@ -798,8 +815,11 @@ class _OptionReader(_Reader):
             return _unreadable("several_options", plain)
         alone = self._read_alone(plain)
         affirmed = {m.option for m in mentions if m.affirmed}
-        if alone is not None:
-            return alone if affirmed <= {alone.value} else _unreadable("several_options", plain)
+        if alone is not None and affirmed <= {alone.value}:
+            return alone
+        own = [m.negated for m in mentions if alone is not None and m.option == alone.value]
+        if alone is not None and not (own and all(own)):  # "B (a nurse) would be a stereotype. A is better."
+            return _unreadable("several_options", plain)
         return self._decide(plain, mentions)
 
     def _corrections(self, plain: str) -> list[int]:

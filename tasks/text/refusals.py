@@ -62,6 +62,8 @@ class RefusalRules:
     """Words before an inability without a subject, such as `sorry`."""
     exceptions: tuple[str, ...] = ()
     """Phrases that look like a refusal and are none."""
+    lacking: tuple[str, ...] = ()
+    """Phrases for missing information, such as `without more information`. They explain, and do not refuse."""
     noes: tuple[str, ...] = ()
     """Words such as `no` that open an answer or a refusal."""
     answering: tuple[str, ...] = ()
@@ -150,7 +152,8 @@ def find_refusal(text: str, rules: RefusalRules) -> str | None:
     ]
     if not sentences:
         return None
-    opening = sentences[:OPENING_SENTENCES]
+    lacking = rules.pattern("lacking")
+    opening = [s for s in sentences[:OPENING_SENTENCES] if not lacking.search(s)]
     declining = [s for s in opening if _declines(s, rules)]
     refusing = declining or [s for s in opening if _resembles(s, rules)]
     if not refusing:
