@@ -79,6 +79,10 @@ class ReaderRules:
     """Other openings of an answer, such as `i choose`."""
     final_links: tuple[str, ...] = ()
     """Words between such a phrase and the option."""
+    answer_scopes: tuple[str, ...] = ()
+    """Words between the name of an answer and its topic, such as `to` in `the answer to this is B`."""
+    copulas: tuple[str, ...] = ()
+    """Verbs between subject and option, such as `is`."""
     choice_subjects: tuple[str, ...] = ()
     """Subjects of a choice, such as `i`. With a verb they open an answer, as in `I will have to say`."""
     choice_links: tuple[str, ...] = ()
@@ -550,6 +554,7 @@ class _Reader:
             for m in self.rules.pattern("final_strong").finditer(plain)
             if self._announces(plain, m.end()) and not self._is_negated_phrase(plain, m.start())
         ]
+        strong += [(end, "final_answer") for end in self._scoped(plain)]
         strong += [(end, "correction") for end in self._corrections(plain)]
         weak = [
             (m.end(), "choice")
@@ -563,6 +568,16 @@ class _Reader:
                     yield rule, segment
                 if rule == "correction" and re.match(r"\s?[.!\n]", plain[end : end + 2]):
                     yield rule, plain[end:]  # "No, wait. The insurance covers it. Yes."
+
+    def _scoped(self, plain: str) -> Iterator[int]:
+        """Yield the ends of phrases such as `the answer to whether she may stay is`."""
+        phrase, scope, link = (
+            self.rules.pattern(name).pattern for name in ("final_strong", "answer_scopes", "copulas")
+        )
+        words = r"(?:\s[\w'-]+){1,10}"
+        for found in re.finditer(rf"{phrase}\s{scope}(?={words}?(\s{link}\s))(?={words}(\s{link}\s))", plain):
+            if not self._is_negated_phrase(plain, found.start()):
+                yield from {found.end(1), found.end(2)}
 
     def _choices(self, plain: str) -> Iterator[re.Match[str]]:
         """Find the clauses in which somebody chooses, such as `I would still have to say`."""
@@ -815,12 +830,25 @@ class _OptionReader(_Reader):
             return _unreadable("several_options", plain)
         alone = self._read_alone(plain)
         affirmed = {m.option for m in mentions if m.affirmed}
-        if alone is not None and affirmed <= {alone.value}:
+        if alone is not None and affirmed <= {alone.value} and not self._is_contradicted(plain, alone, mentions):
             return alone
         own = [m.negated for m in mentions if alone is not None and m.option == alone.value]
         if alone is not None and not (own and all(own)):  # "B (a nurse) would be a stereotype. A is better."
             return _unreadable("several_options", plain)
         return self._decide(plain, mentions)
+
+    def _is_contradicted(self, plain: str, alone: Reading, mentions: Sequence[_Mention]) -> bool:
+        """Whether another option is the end of a sentence such as `… is yes`."""
+        links = self.rules.pattern("copulas").pattern
+        return any(
+            m.option != alone.value
+            and not m.negated
+            and not m.aside
+            and m.rule != "possible"
+            and re.search(rf"{links}\s?[(\[]?$", plain[max(0, m.start - 20) : m.start])
+            and re.match(r"[)\]]?\s?(?:[.!\n]|$)", plain[m.end : m.end + 3])
+            for m in mentions
+        )
 
     def _corrections(self, plain: str) -> list[int]:
         """Also `No: B`, if `no` is not an option."""
