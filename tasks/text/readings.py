@@ -175,6 +175,10 @@ class ReaderRules:
     """Sentences that take the other stance, such as `i do not`."""
     endings: tuple[str, ...] = ()
     """Endings of an inflected option that is alone, such as `s`."""
+    identified: tuple[str, ...] = ()
+    """Openings of a description of the person in question, such as `the one who`."""
+    complements: tuple[str, ...] = ()
+    """Openings of the object of a stance, such as `with the idea that`. A stance in it is not the answer."""
     relatives: tuple[str, ...] = ()
     """Openings of a description of the answer, such as `the one who was not late is …`."""
     remarks: tuple[str, ...] = ()
@@ -1212,7 +1216,15 @@ class _OptionReader(_Reader):
         words = self._without_last_article(before.rstrip(" ([:"))
         links = self.rules.pattern("final_links", "letter_names").pattern
         found = re.search(rf"{self.rules.pattern('commitments').pattern}(?:\s?{links}){{0,3}}$", words)
-        return found is not None and self.rules.pattern("conditions").search(before) is None
+        return (found is not None or self._is_identified(words)) and self.rules.pattern(
+            "conditions"
+        ).search(before) is None
+
+    def _is_identified(self, words: str) -> bool:
+        """Whether a description such as `the one who was late is` leads up to a mention."""
+        relative = self.rules.pattern("identified").search(words)
+        link = re.search(rf"\s{self.rules.pattern('copulas').pattern}$", words)
+        return relative is not None and link is not None and relative.end() < link.start()
 
     def _depends(self, after: str) -> bool:
         """Whether a condition follows an option at once, as in `it would be B if …`."""
@@ -1593,7 +1605,8 @@ class _AgreementReader(_OptionReader):
         """Return the stances that a text takes, with their sentences. Those of other people do not count."""
         found: dict[str, str] = {}
         of_others = ""
-        for sentence in islice(_split(text, _SENTENCE_END), MOST_SENTENCES):
+        objects = re.compile(rf"{self.rules.pattern('complements').pattern}\s[^,.;:!?\n]*")
+        for sentence in islice(_split(objects.sub(" ", text), _SENTENCE_END), MOST_SENTENCES):
             short = self._short_stance(sentence, of_others)
             if short:
                 found.setdefault(short, sentence)
