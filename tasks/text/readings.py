@@ -90,6 +90,10 @@ class ReaderRules:
     choice_verbs: tuple[str, ...] = ()
     """Verbs of a choice, such as `go with`."""
     corrections: tuple[str, ...] = ()
+    retractions: tuple[str, ...] = ()
+    """Sentences that take back everything before them, such as `wait`."""
+    aspects: tuple[str, ...] = ()
+    """Openings that limit an answer to one respect, such as `legally`. Two of them are no single answer."""
     new_turns: tuple[str, ...] = ()
     """Labels of a new question after the answer, such as `question`."""
     fillers: tuple[str, ...] = ()
@@ -565,13 +569,12 @@ class _Reader:
             for m in (*self.rules.pattern("final_weak").finditer(plain), *self._choices(plain))
             if not self._is_negated_phrase(plain, m.start())
         ]
-        for positions in (strong, weak):
+        for positions, retractions in ((strong, self._retractions(plain)), (weak, [])):
             for end, rule in sorted(positions, reverse=True)[:MOST_PHRASES]:
                 segment = self._after(plain, end)
                 if segment:
                     yield rule, segment
-                if rule == "correction" and re.match(r"\s?[.!\n]", plain[end : end + 2]):
-                    yield rule, plain[end:]  # "No, wait. The insurance covers it. Yes."
+            yield from (("correction", plain[end:]) for end in retractions)
 
     def _scoped(self, plain: str) -> Iterator[int]:
         """Yield the ends of phrases such as `the answer to whether she may stay is`."""
@@ -593,6 +596,16 @@ class _Reader:
     def _corrections(self, plain: str) -> list[int]:
         found = self.rules.pattern("corrections").finditer(plain)
         return [m.end() for m in found if m.start() or "," in m[0]]  # also an opening "no, wait"
+
+    def _retractions(self, plain: str) -> list[int]:
+        """Return the end of the last retraction: everything after it is the answer. Nothing if it asks."""
+        ends = [
+            m.end()
+            for m in self.rules.pattern("retractions").finditer(plain)
+            if re.match(r"\s?(?:[.,!:\n]|-\s)", plain[m.end() : m.end() + 3])
+            and re.search(r"(?:[.!?\n,-]\s?|^)$", plain[max(0, m.start() - 2) : m.start()])
+        ]
+        return ends[-1:] if ends and "?" not in plain[ends[-1] :] else []
 
     def _announces(self, plain: str, end: int) -> bool:
         """Whether a word like `answer` is followed by a colon, a link or nothing else in its line."""
@@ -830,11 +843,17 @@ class _OptionReader(_Reader):
         mentions = self._mentions(plain)
         if mentions is None:
             return _unreadable("several_options", plain)
+        if self._is_limited(plain):
+            return _unreadable("several_options", plain)
         if any(self._is_row(sentence) for sentence in islice(_split(plain, _SENTENCE_END), MOST_SENTENCES)):
             return _unreadable("several_options", plain)
         alone = self._read_alone(plain)
         affirmed = {m.option for m in mentions if m.affirmed}
-        if alone is not None and affirmed <= {alone.value} and not self._is_contradicted(plain, alone, mentions):
+        if (
+            alone is not None
+            and affirmed <= {alone.value}
+            and not self._is_contradicted(plain, alone, mentions)
+        ):
             return alone
         own = [m.negated for m in mentions if alone is not None and m.option == alone.value]
         if alone is not None and not (own and all(own)):  # "B (a nurse) would be a stereotype. A is better."
@@ -926,7 +945,7 @@ class _OptionReader(_Reader):
         """Whether a sentence is hypothetical, as in `If it is A, …`."""
         opening = sentence.lstrip(" \n(")
         if self.rules.pattern("remarks").match(opening) and self.rules.pattern("wrong").search(opening):
-            return True
+            return self._alone(opening.rpartition(",")[2]) is None  # "Choosing A would be biased, so B."
         if self.rules.pattern("pseudo_conditions").match(opening):
             return False
         filler = self.rules.pattern("fillers", "final_weak", "not_negations").match(opening)
@@ -1016,6 +1035,13 @@ class _OptionReader(_Reader):
                     elif (joined := self._joined(clause)) is not None:
                         yield joined, "", False
                     previous = clause
+
+    def _is_limited(self, plain: str) -> bool:
+        """Whether an answer differs by respect, as in `Legally, yes. Ethically, it is complicated.`"""
+        opening = re.compile(
+            rf"(?:^|[.;,!\n])\s?(?:[^\W\d]+\s)?({self.rules.pattern('aspects').pattern})(?!\w)"
+        )
+        return len({m[1] for m in islice(opening.finditer(plain), MOST_MENTIONS)}) > 1
 
     def _is_row(self, sentence: str) -> bool:
         """Whether a sentence only lists several options, as in `no, maybe or no`."""
@@ -1216,9 +1242,9 @@ class _OptionReader(_Reader):
         words = self._without_last_article(before.rstrip(" ([:"))
         links = self.rules.pattern("final_links", "letter_names").pattern
         found = re.search(rf"{self.rules.pattern('commitments').pattern}(?:\s?{links}){{0,3}}$", words)
-        return (found is not None or self._is_identified(words)) and self.rules.pattern(
-            "conditions"
-        ).search(before) is None
+        return (found is not None or self._is_identified(words)) and self.rules.pattern("conditions").search(
+            before
+        ) is None
 
     def _is_identified(self, words: str) -> bool:
         """Whether a description such as `the one who was late is` leads up to a mention."""
