@@ -179,6 +179,8 @@ class ReaderRules:
     """Sentences that take the other stance, such as `i do not`."""
     endings: tuple[str, ...] = ()
     """Endings of an inflected option that is alone, such as `s`."""
+    granted: tuple[str, ...] = ()
+    """Openings of a sentence that grants something before its stance, such as `it is true that`."""
     identified: tuple[str, ...] = ()
     """Openings of a description of the person in question, such as `the one who`."""
     complements: tuple[str, ...] = ()
@@ -731,7 +733,8 @@ class _OptionReader(_Reader):
             for wording in self._inflections(option) - found.keys():
                 inflected.setdefault(wording, set()).add(index)
         unique |= {name: min(indices) for name, indices in inflected.items() if len(indices) == 1}
-        return dict(sorted(unique.items(), key=lambda pair: -len(pair[0])))
+        # By name as well, because the order of a set differs between runs.
+        return dict(sorted(unique.items(), key=lambda pair: (-len(pair[0]), pair[0])))
 
     @cached_property
     def exact(self) -> dict[str, int]:
@@ -1633,6 +1636,7 @@ class _AgreementReader(_OptionReader):
         of_others = ""
         objects = re.compile(rf"{self.rules.pattern('complements').pattern}\s[^,.;:!?\n]*")
         for sentence in islice(_split(objects.sub(" ", text), _SENTENCE_END), MOST_SENTENCES):
+            sentence = self._without_granted(sentence)
             short = self._short_stance(sentence, of_others)
             if short:
                 found.setdefault(short, sentence)
@@ -1657,6 +1661,13 @@ class _AgreementReader(_OptionReader):
                         found.setdefault(self._turned(stance, clause), sentence)
                 hidden = self.rules.pattern(stance).sub(lambda m: "\0" * len(m[0]), hidden)
         return found
+
+    def _without_granted(self, sentence: str) -> str:
+        """Drop what is granted first, as in `It is true that …, but I disagree`."""
+        granted = self.rules.pattern("granted").match(sentence.lstrip(" \n"))
+        turn = self.rules.pattern("turns").search(sentence) if granted else None
+        rest = sentence[turn.end() :] if turn else ""
+        return rest if self.rules.pattern("agree", "disagree").search(rest) else sentence
 
     def _short_stance(self, sentence: str, of_others: str) -> str:
         """Return the stance of a clause such as `I do not` after the stance of others."""

@@ -63,7 +63,9 @@ class RefusalRules:
     exceptions: tuple[str, ...] = ()
     """Phrases that look like a refusal and are none."""
     lacking: tuple[str, ...] = ()
-    """Phrases for missing information, such as `without more information`. They explain, and do not refuse."""
+    """Phrases for missing information, such as `without more information`. They do not refuse."""
+    unwilling: tuple[str, ...] = ()
+    """Words of an unwillingness, such as `won't`. With them a sentence on missing information refuses."""
     noes: tuple[str, ...] = ()
     """Words such as `no` that open an answer or a refusal."""
     answering: tuple[str, ...] = ()
@@ -152,8 +154,7 @@ def find_refusal(text: str, rules: RefusalRules) -> str | None:
     ]
     if not sentences:
         return None
-    lacking = rules.pattern("lacking")
-    opening = [s for s in sentences[:OPENING_SENTENCES] if not lacking.search(s)]
+    opening = [s for s in sentences[:OPENING_SENTENCES] if not _lacks_information(s, rules)]
     declining = [s for s in opening if _declines(s, rules)]
     refusing = declining or [s for s in opening if _resembles(s, rules)]
     if not refusing:
@@ -161,6 +162,14 @@ def find_refusal(text: str, rules: RefusalRules) -> str | None:
     given = [s for s in sentences if s not in refusing] + [_after_turn(s, rules) for s in refusing]
     length = sum(_length(s, rules) for s in given if not _explains(s, rules))
     return refusing[0] if length < (ANSWER_WORDS if declining else FEW_WORDS) else None
+
+
+def _lacks_information(sentence: str, rules: RefusalRules) -> bool:
+    """Whether a sentence only names missing information, as in `I can't say without more details`."""
+    return (
+        rules.pattern("lacking").search(sentence) is not None
+        and rules.pattern("unwilling").search(sentence) is None
+    )
 
 
 def settle_refusal(reading: Reading, text: str, rules: RefusalRules) -> Reading:
