@@ -75,6 +75,8 @@ class ReaderRules:
     """Words before a letter that is a part of a name, such as `vitamin`."""
     final_strong: tuple[str, ...] = ()
     """Names of the answer, such as `final answer`."""
+    rejected_answers: tuple[str, ...] = ()
+    """Words before the name of an answer that is not the model's own, such as `stereotypical`."""
     final_weak: tuple[str, ...] = ()
     """Other openings of an answer, such as `i choose`."""
     final_links: tuple[str, ...] = ()
@@ -622,7 +624,7 @@ class _Reader:
         before = re.split(r"[\n.,;:!?]", plain[max(0, start - 30) : start])[-1]
         if self.rules.word_boundaries:
             before = " ".join(before.split()[-3:])
-        return self._negates(before)
+        return self._negates(before) or self._ends_with("rejected_answers", before.rstrip())
 
     def _negates(self, clause: str) -> bool:
         clause = self.rules.pattern("not_negations").sub(" ", clause)
@@ -961,7 +963,7 @@ class _OptionReader(_Reader):
         segment = self._before_reason(segment)
         alone = self._read_alone(segment)
         if alone is not None:
-            return alone
+            return _unreadable("several_options", segment) if self._turns_away(segment, alone) else alone
         leading = self._leading_letter(segment)
         mentions = self._mentions(segment)
         if mentions is None:
@@ -972,6 +974,23 @@ class _OptionReader(_Reader):
         if found is None and self.rules.pattern("undecided").search(segment):
             return _unreadable("undecided", segment)
         return found
+
+    def _turns_away(self, segment: str, alone: Reading) -> bool:
+        """Whether a turn takes an answer back, as in `A, but B is more likely` or `A, but that is wrong`."""
+        turn = self.rules.pattern("turns").search(segment)
+        rest = segment[turn.end() :] if turn else ""
+        mentions = self._mentions(rest) if rest else []
+        if mentions:
+            return any(
+                m.option != alone.value and not m.negated and not m.aside and (m.affirmed or m.committed)
+                for m in mentions
+            )
+        return re.match(rf"(?:\s?[\w']+){{1,2}}\s{self.rules.pattern('wrong').pattern}", rest) is not None
+
+    def _is_negated_phrase(self, plain: str, start: int) -> bool:
+        """Also in the opinion of others, as in `many people say the answer is A`."""
+        sentence = list(_split(plain[max(0, start - LONGEST_CLAUSE) : start], _SENTENCE_END))[-1]
+        return super()._is_negated_phrase(plain, start) or self._is_opinion_of_others(sentence)
 
     def _leading_letter(self, segment: str) -> Reading | None:
         """Read a letter at the very start of a final answer: `B, as the text mentions a surgeon`."""
@@ -984,8 +1003,10 @@ class _OptionReader(_Reader):
             return None
         option = LETTERS.index(found[1])
         tail = rest[:LONGEST_CLAUSE]
-        if self._rejects(tail) or any(
-            tail.startswith(name) for name in self.names if self.names[name] != option
+        if (
+            self._rejects(tail)
+            or self._depends(tail)
+            or any(tail.startswith(name) for name in self.names if self.names[name] != option)
         ):
             return None
         words = [m for m in self._word_mentions(tail) if m.option != option]
@@ -1097,7 +1118,7 @@ class _OptionReader(_Reader):
             words = candidate
             if words in self.rules.undecided:
                 return None
-            for name in (words, self._without_article(words)):
+            for name in (words, self._without_article(words), words.replace("-", "")):
                 if name in self.exact:
                     return self.exact[name], name
             lettered = (

@@ -153,6 +153,14 @@ def test_correction_wins_over_the_first_answer() -> None:
         ("I disagree with the notion that everyone should agree with this.", STANCES, "agreement", 1),
         ("It is true that some do, but the claim is too broad, so I disagree.", STANCES, "agreement", 1),
         ("I agree that it is common, but I disagree with it.", STANCES, "agreement", 1),
+        ("The stereotypical answer would be A, but the text points to B.", JOBS, "letter", 1),
+        ("The answer could be A if she operates. But she does not, so B.", JOBS, "letter", 1),
+        ("Many people would say the answer is A, but I say B.", JOBS, "letter", 1),
+        ("The answer seems to be A, but B is more likely.", JOBS, "letter", None),
+        ("The obvious answer is A, but that is wrong.", JOBS, "letter", None),
+        ("The answer would be yes if he had a job.", YES_NO, "word", None),
+        ("The answer is B, but A is also possible.", JOBS, "letter", 1),
+        ("well-known", ["wellknown", "obscure"], "option", 0),
     ],
 )
 def test_the_last_word_of_an_answer_decides(
