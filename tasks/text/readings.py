@@ -185,6 +185,10 @@ class ReaderRules:
     """Openings of a sentence that grants something before its stance, such as `it is true that`."""
     identified: tuple[str, ...] = ()
     """Openings of a description of the person in question, such as `the one who`."""
+    that_words: tuple[str, ...] = ()
+    """Words between a stance and its content, such as `that`."""
+    appearances: tuple[str, ...] = ()
+    """Words after an option that is granted before a turn, such as `would be`."""
     complements: tuple[str, ...] = ()
     """Openings of the object of a stance, such as `with the idea that`. A stance in it is not the answer."""
     relatives: tuple[str, ...] = ()
@@ -1236,8 +1240,20 @@ class _OptionReader(_Reader):
                 mention.end + LONGEST_CLAUSE,
             )
             earlier = any(ends[at - 1] <= m.start for m in found[:i])
-            weighed.append(self._weigh(mention, before, segment[mention.end : stop], earlier=earlier))
+            following = next((m for m in found[i + 1 : i + 2] if m.option != mention.option), None)
+            weighed_one = self._weigh(mention, before, segment[mention.end : stop], earlier=earlier)
+            if following and self._is_passed_over(segment[mention.end : following.start]):
+                weighed_one = replace(weighed_one, aside=True, affirmed=False)
+            weighed.append(weighed_one)
         return self._weigh_groups(segment, weighed)
+
+    def _is_passed_over(self, between: str) -> bool:
+        """Whether an option is granted before another, as in `A would be the safe choice, but … B`."""
+        return (
+            self.rules.pattern("appearances").match(between.lstrip(" )]" + _CAPITAL)) is not None
+            and _SENTENCE_END.search(between) is None
+            and self.rules.pattern("turns").search(between) is not None
+        )
 
     def _weigh(self, mention: _Mention, before: str, after: str, *, earlier: bool) -> _Mention:
         tail = self._tail(after)
@@ -1540,7 +1556,8 @@ class _OptionReader(_Reader):
             return ""
         if segment[end : end + 1] == _CAPITAL:
             return "letter_capital"
-        if self._ends_with("letter_names", previous.rstrip(" :")):
+        is_named = self._ends_with("letter_names", previous.rstrip(" :"))
+        if is_named or self._ends_with("copulas", previous):
             return "letter_named"
         if re.match(r"[)\]]|\s?:", after) or re.match(r"\s?(?:[.!?;。…]|$)", after):
             return "letter_marked"
@@ -1656,8 +1673,13 @@ class _AgreementReader(_OptionReader):
         found: dict[str, str] = {}
         of_others = ""
         objects = re.compile(rf"{self.rules.pattern('complements').pattern}\s[^,.;:!?\n]*")
+        stances, that = (
+            self.rules.pattern("agree", "disagree").pattern,
+            self.rules.pattern("that_words").pattern,
+        )
+        contents = re.compile(rf"({stances})\s{that}\s[^,.;:!?\n]*")
         for sentence in islice(_split(objects.sub(" ", text), _SENTENCE_END), MOST_SENTENCES):
-            sentence = self._without_granted(sentence)
+            sentence = contents.sub(lambda m: m[1] + " ", self._without_granted(sentence))
             short = self._short_stance(sentence, of_others)
             if short:
                 found.setdefault(short, sentence)
@@ -1818,7 +1840,7 @@ class _NumberReader(_Reader):
         """Return the numbers that are given with their maximum, as in `7/10` or `7 out of 10`."""
         return re.findall(
             rf"(?<![\w.,/])(\d{{1,3}}(?:[.,]\d{{1,2}})?)\s?(?:/|{self.rules.pattern('totals').pattern})\s?"
-            r"(?:5|7|10|20|100)(?![\w/]|[.,]\d)",
+            r"(?:5|7|10|20|100)(?:[.,]0{1,2})?(?![\w/]|[.,]\d)",
             plain,
         )
 
@@ -1866,7 +1888,11 @@ class _NumberReader(_Reader):
         text = re.sub(rf"{number}\s?{self.rules.pattern('totals_before').pattern}", " ", text)
         start, end = (r"(?<![\w.,])", r"(?!\w)") if self.rules.word_boundaries else (r"(?<![\d.,])", "")
         text = re.sub(rf"{start}({number})\s?(?:{units})?\s?\(?{totals}\s?{number}{end}", r"\1", text)
-        return re.sub(r"(?<![\w.,/])(\d{1,9}(?:[.,]\d{1,4})?)\s?/\s?(\d{1,9})(?![\w/])", self._of_slash, text)
+        return re.sub(
+            r"(?<![\w.,/])(\d{1,9}(?:[.,]\d{1,4})?)\s?/\s?(\d{1,9})(?:[.,]0{1,2})?(?![\w/])",
+            self._of_slash,
+            text,
+        )
 
     @staticmethod
     def _of_slash(found: re.Match[str]) -> str:

@@ -161,6 +161,12 @@ def test_correction_wins_over_the_first_answer() -> None:
         ("The answer would be yes if he had a job.", YES_NO, "word", None),
         ("The answer is B, but A is also possible.", JOBS, "letter", 1),
         ("well-known", ["wellknown", "obscure"], "option", 0),
+        ('"No" would be the safe choice, but the facts support "Yes".', YES_NO, "word", 0),
+        ("A would be the safe choice.", JOBS, "letter", 0),
+        ("I fully agree that prejudice is wrong.", STANCES, "agreement", 0),
+        ("I do not agree that this claim is wrong.", STANCES, "agreement", 1),
+        ("Final Rating: 4.5/5.0", [], "number", 4.5),
+        ("The most likely one is B, given the ward.", JOBS, "letter", 1),
     ],
 )
 def test_the_last_word_of_an_answer_decides(
