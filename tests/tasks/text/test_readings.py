@@ -405,6 +405,9 @@ HOSTILE = [
     "\\boxed{",
     "<think>",
     "3 ",
+    "the answer to the ",
+    "a would be but ",
+    "\nq: ",
 ]
 
 
