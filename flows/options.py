@@ -94,10 +94,20 @@ def _explain(error: ValidationError, model: type[Any]) -> InputError:
 
 
 def _check_model(name: str) -> None:
-    if ":" in name:
-        from tasks.models.names import parse_model_name
+    """Check the name of a model, or of the model of a score such as `rerank:openai:NAME@URL`."""
+    if ":" not in name:
+        return
+    from tasks.models.names import parse_model_name
 
+    try:
         parse_model_name(name)
+    except InputError:
+        from tasks.relabel.scoring import is_score, model_of  # slow to import
+
+        scoring = model_of(name) if is_score(name) else None
+        if scoring is None:
+            raise
+        parse_model_name(scoring)
 
 
 def _fetch(place: Path) -> Path:

@@ -34,12 +34,15 @@ FREE_RECORDS = 100_000
 BYTES_PER_RECORD = 4
 """Bytes on disk per record beyond `FREE_RECORDS`, also compressed."""
 TSV_COLUMNS = ("query", "positive", "negative")
-_TSV_HEADERS = frozenset(
+_HEADER_CELL = re.compile(r"[#\w .-]+", re.ASCII)
+_HEADER_WORDS = frozenset(
     (
-        *("query", "question", "anchor", "qid", "query_text", "positive", "pos", "passage", "answer"),
-        *("positive_passage", "pid", "negative", "neg", "negative_passage", "negative_1"),
+        *("query", "queries", "question", "anchor", "text", "sentence", "id", "qid", "pid", "docid", "doc"),
+        *("document", "passage", "context", "answer", "response", "title", "hard", "positive", "pos"),
+        *("negative", "neg", "relevant", "irrelevant"),
     )
 )
+"""Words of which the names of columns consist: `positive_passage`, `hard-negative 1`, `queryText`."""
 COMPRESSED = (".gz", ".zst")
 _CONTAINERS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".tsv": "tsv", ".parquet": "parquet"}
 RECORD_FILES = tuple(name + packed for name in _CONTAINERS for packed in ("", *COMPRESSED))
@@ -345,8 +348,14 @@ def tsv_header(path: Path) -> bytes | None:
     with open_bytes(path) as stream:
         first = stream.readline()
     cells = first.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace").rstrip("\r\n").split("\t")
-    is_header = len(cells) > 1 and all(cell.strip().lower() in _TSV_HEADERS for cell in cells)
+    is_header = len(cells) > 1 and all(map(_names_a_column, cells))
     return first.rstrip(b"\r\n") + b"\n" if is_header else None
+
+
+def _names_a_column(cell: str) -> bool:
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", cell)]
+    is_known = all({word, word.removesuffix("s")} & _HEADER_WORDS for word in words)
+    return bool(words) and is_known and _HEADER_CELL.fullmatch(cell) is not None
 
 
 def _read_tsv(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[LocatedRecord]:

@@ -34,7 +34,7 @@ from tasks.relabel.scoring import MINING_WINDOW, ScoreWindow, check_score
 
 Strategy = Literal["two_stage", "cascade", "graded", "score"]
 
-VERSION = 6
+VERSION = 7
 """Version of the labels. Part of the keys of jobs and of the stage: increase it when the same input gives
 different labels."""
 ROWS_PER_PART = 500

@@ -12,8 +12,10 @@ import pytest
 import yaml
 from huggingface_hub import HfApi
 
+from flows.options import read_options
 from flows.relabel import relabel
 from schemas.errors import InputError
+from schemas.options import RelabelOptions
 from tests.conftest import DATA, PROJECT
 from tests.servers.hub_server import HubServer
 from tests.servers.openai_server import OpenAIServer
@@ -53,6 +55,37 @@ def test_request_options_reach_the_server_of_the_judge(
         assert request.body["chat_template_kwargs"] == {"enable_thinking": False}
         assert request.body["max_tokens"] == 77
         assert {k.lower(): v for k, v in request.headers.items()}["authorization"] == "Bearer sk-of-the-judge"
+
+
+@pytest.mark.parametrize("kind", ["rerank", "embedding"])
+def test_a_score_of_a_server_is_a_judge_on_the_command_line(kind: str, tmp_path: Path) -> None:
+    row = {"query": "a b", "pos": ["a b c"], "neg": ["a b d", "e f"]}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+
+    def overlap(query: str, passage: str) -> float:
+        return len({*query.split()} & {*passage.split()}) / 2
+
+    def vector(text: str) -> list[float]:
+        return [1.0 + ("a" in text.split()), 1.0]
+
+    with OpenAIServer(rerank=overlap, embeddings=vector) as server:
+        command = [COUNTERFOIL, "relabel", "in.jsonl", "--judge", f"{kind}:{server.model()}", "--json"]
+        done = subprocess.run(
+            [*command, "--free", server.model()],
+            cwd=tmp_path,
+            env={**os.environ, "COUNTERFOIL_HOME": str(tmp_path / "home"), "OPENAI_API_KEY": "none"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    found = json.loads(done.stdout)
+    assert (found["filtered"], found["kept"]) == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["rerank:openai:m@http://u:p@h/v1", "rerank:other:m", "other:m"])
+def test_a_score_of_a_server_that_cannot_be_named_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"password|unknown model backend 'other'"):
+        read_options(RelabelOptions, {"input": str(tmp_path), "judge": [name]})
 
 
 def test_relabels_a_dataset_of_the_hub(tmp_path: Path) -> None:

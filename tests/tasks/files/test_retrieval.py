@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import InputError
 from schemas.labels import CandidateSet
-from tasks.files.records import BadRows
+from tasks.files.records import BadRows, tsv_header
 from tasks.files.retrieval import Source, detect_format, read_candidate_sets, write_candidate_sets
 from tests.conftest import SHARED
 
@@ -188,6 +188,26 @@ def test_msmarco_triples(tmp_path: Path) -> None:
     assert [n.text for n in found.negatives] == [N1, f'"quoted" {N2}']
     write_candidate_sets(tmp_path / "out.tsv", "msmarco", lambda: [found])
     assert (tmp_path / "out.tsv").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("first", "is_header"),
+    [
+        ("query\tpositive\tnegative", True),
+        ("query\tpos_passage\tneg_passage", True),
+        ("Query Text\tpositiveDocument\tHard-Negative 1", True),
+        ("#qid\tpid_pos\tpid_neg", True),
+        ("anchor\tpositive_1\tnegative_1", True),
+        ("question of law\tanswer\tpassage", False),
+        ("question?\tanswer\tpassage", False),
+        ("Queries\tpositives\tnegatives", True),
+        ("7\t8\t9", False),
+    ],
+)
+def test_header_of_a_tsv_file_is_no_row(first: str, is_header: bool, tmp_path: Path) -> None:
+    path = tmp_path / "in.tsv"
+    path.write_text(f"{first}\nwhen?\t{P}\t{N1}\n", encoding="utf-8")
+    assert (tsv_header(path) is not None) == is_header
 
 
 def test_tabs_in_a_text_do_not_make_columns(tmp_path: Path) -> None:
