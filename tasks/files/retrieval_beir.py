@@ -1,6 +1,6 @@
 """Read and write BEIR folders (`corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`), and read corpora.
 
-The corpus is copied to a temporary SQLite file, so that it need not fit into memory.
+Passages, queries and judgements are copied to temporary SQLite files, so that they need not fit into memory.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from tasks.files.retrieval_rows import (
     title_column,
 )
 from tasks.files.values import decode_value, dump_json, encode_value, parse_json
-from tasks.run.store import write_bytes
+from tasks.run.store import write_chunks
 
 ID_NAMES = ("_id", "docid", "id")
 
@@ -45,32 +46,43 @@ class PassageStore:
 
     def find(self, passage_id: str) -> Passage | None:
         """Return the passage with an id, or `None`."""
-        row = self._database.execute("SELECT record FROM passages WHERE id = ?", (passage_id,)).fetchone()
+        row = self._database.execute("SELECT record FROM records WHERE id = ?", (passage_id,)).fetchone()
         return None if row is None else _passage(_decoded(row[0]))
 
     def __iter__(self) -> Iterator[Passage]:
-        for (record,) in self._database.execute("SELECT record FROM passages ORDER BY rowid"):
+        for (record,) in self._database.execute("SELECT record FROM records ORDER BY rowid"):
             yield _passage(_decoded(record))
 
 
 @contextmanager
 def passage_store(corpus: Path, bad: BadRows) -> Iterator[PassageStore]:
     """Open the passages of a corpus file (`_id` or `docid`, `text`, `title`) for the length of the block."""
+    with _database() as database:
+        _store(database, _corpus_rows(corpus, bad), corpus, bad)
+        yield PassageStore(database)
+
+
+@contextmanager
+def _database() -> Iterator[sqlite3.Connection]:
+    """Open an empty database for the length of the block."""
     with tempfile.TemporaryDirectory(prefix="counterfoil-corpus-") as folder:
-        database = sqlite3.connect(Path(folder) / "corpus.sqlite")
+        database = sqlite3.connect(Path(folder) / "rows.sqlite")
         database.execute("PRAGMA synchronous = OFF")
-        database.execute("CREATE TABLE passages (id TEXT PRIMARY KEY, record BLOB)")
-        for identifier, record in _corpus_rows(corpus, bad):
-            try:
-                database.execute("INSERT INTO passages VALUES (?, ?)", (identifier, record))
-            except sqlite3.IntegrityError:
-                # The last one counts, as in BEIR's own loader.
-                bad.repeat(f"{corpus.name}: {identifier}")
-                database.execute("UPDATE passages SET record = ? WHERE id = ?", (record, identifier))
         try:
-            yield PassageStore(database)
+            yield database
         finally:
             database.close()
+
+
+def _store(database: sqlite3.Connection, rows: Iterable[tuple[str, bytes]], file: Path, bad: BadRows) -> None:
+    """Write records by id to a table. Of a repeated id the last one counts, as in BEIR's own loader."""
+    database.execute("CREATE TABLE records (id TEXT PRIMARY KEY, record BLOB)")
+    for identifier, record in rows:
+        try:
+            database.execute("INSERT INTO records VALUES (?, ?)", (identifier, record))
+        except sqlite3.IntegrityError:
+            bad.repeat(f"{file.name}: {identifier}")
+            database.execute("UPDATE records SET record = ? WHERE id = ?", (record, identifier))
 
 
 def read_corpus(corpus: Path, bad: BadRows) -> Iterator[Passage]:
@@ -106,17 +118,16 @@ def _passage(record: Record) -> Passage:
 
 def read_beir(folder: Path, bad: BadRows, split: str | None = None) -> Iterator[CandidateSet]:
     """Yield one set per query and qrels file. A grade above 0 makes a positive, others a negative."""
-    queries: dict[str, Record] = {}
     file = find_jsonl(folder, "queries")
-    for placed in read_records(file, bad):
-        query_id = str(placed.record.get("_id"))
-        if query_id in queries:
-            bad.repeat(f"{file.name}: {query_id}")
-        queries[query_id] = placed.record
-    with passage_store(find_jsonl(folder, "corpus"), bad) as corpus:
+    records = (placed.record for placed in read_records(file, bad))
+    queries = ((str(record.get("_id")), dump_json(encode_value(record))) for record in records)
+    with _database() as database, passage_store(find_jsonl(folder, "corpus"), bad) as corpus:
+        _store(database, queries, file, bad)
         for qrels in _qrels_files(folder, split):
             for query_id, lines in _by_query(qrels, bad):
-                row = _read_set(query_id, lines, queries, corpus, qrels, bad)
+                found = database.execute("SELECT record FROM records WHERE id = ?", (query_id,)).fetchone()
+                query = _decoded(found[0]) if found else None
+                row = _read_set(query_id, lines, query, corpus, qrels, bad)
                 if row is not None:
                     yield row
 
@@ -151,7 +162,20 @@ def _by_query(qrels: Path, bad: BadRows) -> Iterator[tuple[str, list[Judged]]]:
 
     Lines have three columns (query, passage, grade) or four (TREC: with an unused second one).
     """
-    lines_by_query: dict[str, list[Judged]] = {}
+    with _database() as database:
+        database.execute(
+            "CREATE TABLE judged (line INTEGER PRIMARY KEY, query TEXT, passage TEXT, grade TEXT)"
+        )
+        database.executemany("INSERT INTO judged VALUES (?, ?, ?, ?)", _judged_lines(qrels, bad))
+        database.execute("CREATE INDEX by_query ON judged (query)")
+        ordered = "SELECT query FROM judged GROUP BY query ORDER BY MIN(line)"
+        of_query = "SELECT passage, grade, line FROM judged WHERE query = ? ORDER BY line"
+        for (query,) in database.execute(ordered):
+            yield query, database.execute(of_query, (query,)).fetchall()
+
+
+def _judged_lines(qrels: Path, bad: BadRows) -> Iterator[tuple[int, str, str, str]]:
+    """Yield number of the line, query id, passage id and grade."""
     with open_text(qrels) as stream:
         for number, line in enumerate(stream, start=1):
             text = line.rstrip("\r\n")
@@ -161,8 +185,7 @@ def _by_query(qrels: Path, bad: BadRows) -> Iterator[tuple[str, list[Judged]]]:
             if len(fields) not in (3, 4) or not _is_grade(fields[-1]):
                 bad.report("expected query-id, corpus-id, score", f"{qrels}:{number}")
                 continue
-            lines_by_query.setdefault(fields[0], []).append((fields[-2], fields[-1], number))
-    yield from lines_by_query.items()
+            yield number, fields[0], fields[-2], fields[-1]
 
 
 def _is_grade(text: str) -> bool:
@@ -181,12 +204,11 @@ def _has_trec_columns(qrels: Path) -> bool:
 def _read_set(
     query_id: str,
     lines: Sequence[Judged],
-    queries: dict[str, Record],
+    query: Record | None,
     corpus: PassageStore,
     qrels: Path,
     bad: BadRows,
 ) -> CandidateSet | None:
-    query = queries.get(query_id)
     if query is None or not isinstance(query.get("text"), str):
         bad.report(f"there is no query {query_id!r}", f"{qrels}:{lines[0][2]}")
         return None
@@ -233,18 +255,25 @@ def write_beir(folder: Path, sets: Callable[[], Iterable[CandidateSet]], source:
     else:
         write_records(folder / "corpus.jsonl", lambda: _corpus_of(sets(), ids))
         write_records(folder / "queries.jsonl", lambda: _queries_of(sets(), ids))
-    lines: dict[str, list[tuple[float, str]]] = {}
-    for row in sets():
-        lines.setdefault(layout_of(row).get("split", "train"), []).extend(_qrels_of(row, ids))
-    for split, of_split in lines.items():
-        texts = [text for _, text in sorted(of_split, key=lambda line: line[0])]
-        in_trec = source is not None and _has_trec_columns(source / "qrels" / f"{split}.tsv")
-        if in_trec:
-            texts = [text.replace("\t", "\t0\t", 1) for text in texts]
-        header = [] if in_trec else ["query-id\tcorpus-id\tscore"]
-        text = "\n".join([*header, *texts, ""])
-        write_bytes(folder / "qrels" / f"{split}.tsv", text.encode())
-    return sum(len(of_split) for of_split in lines.values())
+    lines = (
+        (layout_of(row).get("split", "train"), position, text)
+        for row in sets()
+        for position, text in _qrels_of(row, ids)
+    )
+    with _database() as database:
+        database.execute("CREATE TABLE lines (split TEXT, position REAL, text TEXT)")
+        database.executemany("INSERT INTO lines VALUES (?, ?, ?)", lines)
+        splits = database.execute("SELECT split, COUNT(*) FROM lines GROUP BY split").fetchall()
+        in_order = "SELECT text FROM lines WHERE split = ? ORDER BY position, rowid"
+        for split, _ in splits:
+            in_trec = source is not None and _has_trec_columns(source / "qrels" / f"{split}.tsv")
+            texts = (text for (text,) in database.execute(in_order, (split,)))
+            if in_trec:
+                texts = (text.replace("\t", "\t0\t", 1) for text in texts)
+            header = [] if in_trec else ["query-id\tcorpus-id\tscore"]
+            written = (f"{text}\n".encode() for text in chain(header, texts))
+            write_chunks(folder / "qrels" / f"{split}.tsv", written)
+    return sum(count for _, count in splits)
 
 
 class _Ids:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import random
+import tracemalloc
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -241,12 +243,14 @@ NAME = st.sampled_from(["007", "1e5", "99999999999999999999901", "Ã¼", "a b", "æ
 @given(
     st.dictionaries(NAME, st.tuples(TITLE, TEXT, EXTRA), min_size=1, max_size=5),
     st.dictionaries(NAME, st.tuples(TEXT, st.dictionaries(NAME, GRADE, min_size=1)), min_size=1, max_size=3),
+    st.randoms(use_true_random=False),
 )
 @settings(max_examples=30, deadline=None)
 def test_beir_folder_comes_out_byte_for_byte(
     tmp_path_factory: pytest.TempPathFactory,
     passages: dict[str, tuple[Any, str, dict[str, Any]]],
     queries: dict[str, tuple[str, dict[str, str]]],
+    order: random.Random,
 ) -> None:
     folder = tmp_path_factory.mktemp("beir")
     (folder / "in" / "qrels").mkdir(parents=True)
@@ -265,6 +269,7 @@ def test_beir_folder_comes_out_byte_for_byte(
     ]
     if not judged:
         return
+    order.shuffle(judged)  # lines of one query need not be neighbours
     qrels = "query-id\tcorpus-id\tscore\n" + "".join(judged)
     (folder / "in" / "qrels" / "dev.tsv").write_text(qrels, encoding="utf-8")
     source = Source(folder / "in", "beir")
@@ -272,6 +277,28 @@ def test_beir_folder_comes_out_byte_for_byte(
     write_candidate_sets(folder / "out", "beir", lambda: sets, source)
     for name in ("corpus.jsonl", "queries.jsonl", "qrels/dev.tsv"):
         assert (folder / "out" / name).read_bytes() == (folder / "in" / name).read_bytes()
+
+
+def test_queries_and_judgements_of_a_beir_folder_are_not_held_in_memory(tmp_path: Path) -> None:
+    peaks = []
+    for queries in (9, 300, 2_400):  # the first one loads modules
+        folder = tmp_path / str(queries)
+        (folder / "qrels").mkdir(parents=True)
+        write_lines(folder / "corpus.jsonl", [{"_id": "d", "title": "", "text": "a"}])
+        write_lines(
+            folder / "queries.jsonl", [{"_id": f"q{i}", "text": f"b {i} " * 9} for i in range(queries)]
+        )
+        lines = "".join(f"q{i}\td\t1\n" for i in range(queries))
+        (folder / "qrels" / "train.tsv").write_text(lines)
+        source = Source(folder, "beir")
+        tracemalloc.start()
+        written = write_candidate_sets(
+            folder / "out", "beir", lambda source=source: read_candidate_sets(source, BadRows()), source
+        )
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert written == queries
+    assert peaks[2] < 1.1 * peaks[1]
 
 
 @given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=4), st.booleans())
