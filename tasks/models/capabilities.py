@@ -334,14 +334,19 @@ _UNSUPPORTED = re.compile(
     r"|not implemented|disabled|not enabled|must be one of|supported values|input should be|only the default"
     r"|strictly positive|must be (in|between|at least|at most|greater|less|positive)|out of range"
     r"|deprecated|cannot be (used|set|specified)|greater than max|max(imum)? allowed|is not a valid"
-    r"|incompatible|no such (field|parameter)|allowed values|must be '|leave it unset",
+    r"|incompatible|no such (field|parameter)|allowed values|must be '|leave it unset|cannot unmarshal"
+    r"|not a supported|too many states",
     re.IGNORECASE,
 )
+_BEFORE = r"(?:invalid|illegal|wrong|range of|value (?:of|for))(?: parameter)?\W{1,4}"
+_AFTER = r"[^.]{0,40}(?:must|should|may only|can only|enabled only|非法|不合法|不支持|无效|错误)"
+"""Words before and after a parameter in a message that refuses it or its value."""
 _EXCLUSIVE = re.compile(r"can(no|.)t both|not both|only one\b|mutually exclusive", re.IGNORECASE)
 _VALUE = re.compile(
     r"json_schema|invalid (value|schema)|(supported|allowed) values|must be one of|input should be|\btype\b",
     re.IGNORECASE,
 )
+_FORMAT = re.compile(r"json[ _](schema|object|mode)|structured output|too many states", re.IGNORECASE)
 _LENGTH = re.compile(
     r"context (length|window|size)|too (large|long|high|many)|maximum (context|length|number)|exceed|reduce"
     r"|at most \d+ (completion )?tokens",
@@ -382,20 +387,39 @@ def read_refusal(status: int, error: Mapping[str, Any], body: Mapping[str, Any])
     if _EXCLUSIVE.search(message) and all(name in body and name in message for name in SAMPLING):
         return Refusal("top_p")  # Claude accepts one of them, and top-p has its default
     code = f"{error.get('code')} {error.get('type')}"
-    if not (_UNSUPPORTED.search(message) or "unsupported" in code or "extra_forbidden" in code):
-        return None
+    refuses = bool(_UNSUPPORTED.search(message)) or "unsupported" in code or "extra_forbidden" in code
     for parameter in _sent(body):
-        if named.split(".")[0] == parameter or re.search(rf"\b{re.escape(parameter)}\b", message):
+        if _is_refused(parameter, named, message, refuses):
             if parameter.startswith("max_") and _LENGTH.search(message):
                 continue
             limit = _LIMIT.search(message)
             return Refusal(parameter, bool(_VALUE.search(message)), int(limit[1]) if limit else None)
-    if "response_format" in body and re.search(r"json_(schema|object)|structured output", message):
+    if not refuses:
+        return None
+    if "response_format" in body and _FORMAT.search(message):
         return Refusal("response_format", True)
     if "logprobs" in body and re.search(r"log[- ]?prob", message, re.IGNORECASE):
         limit = _LIMIT.search(message)
         return Refusal("logprobs", limit=int(limit[1]) if limit else None)
     return None
+
+
+def _is_refused(parameter: str, named: str, message: str, refuses: bool) -> bool:
+    """Return whether a message refuses a parameter.
+
+    Args:
+        parameter: A parameter of the request.
+        named: Path of the refused field, or empty.
+        message: The words of the server.
+        refuses: Whether the message refuses something. If not, words around the parameter must do so. They
+            do not refuse a length: its limit depends on the request.
+    """
+    word = rf"(?<![A-Za-z_]){re.escape(parameter)}(?![A-Za-z_])"
+    if refuses:
+        return named.split(".")[0] == parameter or bool(re.search(word, message))
+    if parameter in LENGTH_PARAMETERS:
+        return False
+    return bool(re.search(f"{_BEFORE}{word}|{word}{_AFTER}", message, re.IGNORECASE))
 
 
 def _sent(body: Mapping[str, Any]) -> list[str]:

@@ -215,6 +215,25 @@ NEGOTIATED = [
          'litellm.BadRequestError: BedrockException - {"message":"The model returned the following errors: '
          '`temperature` and `top_p` cannot both be specified for this model. Please use only one."}', 400)),
          "answer", "top_p 1 requested", 2),
+    # opencyvis/opencyvis-phone#12: Kimi
+    Case("only one temperature", unless(without("temperature"), error(
+         "invalid temperature: only 1 is allowed for this model", 400, type="invalid_request_error")),
+         "answer", "temperature 0 requested", 2),
+    # MartialBE/one-hub#529: Claude, if it thinks
+    Case("temperature of thinking", unless(without("temperature"), error(
+         "`temperature` may only be set to 1 when thinking is enabled.", 400)), "answer",
+         "temperature 0 requested", 2),
+    # songquanpeng/one-api#1141: GLM, in Chinese
+    Case("temperature in Chinese", unless(without("temperature"), error(
+         "temperature参数非法。请检查文档。", 400, code="1214")), "answer", "temperature 0 requested", 2),
+    # argilla-io/synthetic-data-generator#48: TGI does not accept 1
+    Case("top_p below one", unless(without("top_p"), raw({"error":
+         "Input validation error: `top_p` must be > 0.0 and < 1.0", "error_type": "validation"}, 422)),
+         "answer", "top_p 1 requested", 2),
+    # nicepkg/aide#26: neither does DashScope
+    Case("range of top_p", unless(without("top_p"), error(
+         "Range of top_p should be (0.0, 1.0)", 400, code="invalid_parameter_error", param=None)),
+         "answer", "top_p 1 requested", 2),
     # ChatGPTBox-dev/chatGPTBox#838
     Case("max_completion_tokens", unless(without("max_tokens"), error(
          "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
@@ -277,6 +296,14 @@ NEGOTIATED = [
     Case("DeepSeek format", unless(lambda b: b.get("response_format", {}).get("type") != "json_schema",
          error("This response_format type is unavailable now", 400)), "answer",
          "json_schema refused, schema in the prompt with JSON mode", 2, schema=True),
+    # langgenius/dify#8994: an old version of Azure's API
+    Case("Azure format", unless(lambda b: b.get("response_format", {}).get("type") != "json_schema",
+         error("response_format value as json_schema is enabled only for api versions 2024-08-01-preview and "
+               "later", 400, code="BadRequest")), "answer", "with JSON mode", 2, schema=True),
+    # cline/cline#7897: Gemini, if the schema is large
+    Case("Gemini schema", unless(lambda b: b.get("response_format", {}).get("type") != "json_schema",
+         error("The specified schema produces a constraint that has too many states for serving.", 400,
+               status="INVALID_ARGUMENT")), "answer", "with JSON mode", 2, schema=True),
     # dzhng/deep-research#127: Groq
     Case("Groq format", unless(lambda b: b.get("response_format", {}).get("type") != "json_schema",
          error("'response_format.type' : value is not one of the allowed values ['text','json_object']",
