@@ -181,6 +181,8 @@ def _screened(
     bench: LabelledRows, plans: Sequence[RowPlan], name: str, label: str, score: Score
 ) -> Iterator[Method]:
     grades = grades_of(bench)
+    if not grades.judges:
+        return
     rule = WeightedVote.fit(grades) or DecisionRule.parse(BASELINE)
     for margin in SCREEN_MARGINS:
         left = screen_candidates(plans, Screen(name, margin, 0.0), score)

@@ -123,6 +123,11 @@ def _fetch(place: Path) -> Path:
 def _fetch_data(place: Path) -> Path:
     """Download a dataset of the Hub. Return its file if it has only one, or else its folder."""
     if "@" not in str(place):
+        if not place.is_absolute() and len(place.parts) == 2 and not place.parent.exists():
+            raise InputError(
+                f"there is no file {place}",
+                hint=f"check the path, or name a revision of a dataset of the Hub: {place}@main",
+            )
         return place
     from flows.workspace import open_workspace
     from tasks.files.records import RECORD_FILES

@@ -88,6 +88,15 @@ def test_a_score_of_a_server_that_cannot_be_named_is_refused(name: str, tmp_path
         read_options(RelabelOptions, {"input": str(tmp_path), "judge": [name]})
 
 
+def test_a_dataset_without_a_revision_is_asked_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="there is no file") as caught:
+        read_options(RelabelOptions, {"input": "org/pairs"})
+    assert "org/pairs@main" in str(caught.value.hint)
+
+
 def test_relabels_a_dataset_of_the_hub(tmp_path: Path) -> None:
     out = tmp_path / "clean.jsonl"
     with HubServer(tmp_path / "hub") as hub:
