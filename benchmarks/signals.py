@@ -113,6 +113,7 @@ def stop_and_run_again(
                 **row,
                 "again": again.returncode,
                 "requests_twice": max(0, total - requests),
+                "error": err[-500:] if again.returncode else "",
             }
 
 
@@ -137,6 +138,7 @@ def stop_serve(base: Path) -> Iterator[dict[str, Any]]:
                 **stop(process, number, home),
                 "again": None,
                 "requests_twice": 0,
+                "error": "",
             }
 
 
