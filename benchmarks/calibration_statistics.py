@@ -16,7 +16,6 @@ import numpy as np
 
 from benchmarks.calibration import Generator, Line, at_least, at_most, rate_with_error
 from tasks.families.completion import tau_c_of_totals
-from tasks.families.prompting import spearman_interval
 from tasks.stats.agreement import (
     alpha_of_tables,
     confusion_by_cluster,
@@ -25,6 +24,7 @@ from tasks.stats.agreement import (
     nominal_alpha,
     nominal_kappa,
 )
+from tasks.stats.correlations import correlation_interval, spearman
 from tasks.stats.intervals import MIN_CLUSTERS, SIGNED_BOUNDS, statistic_interval
 from tasks.stats.resampling import Interval, excess_interval, excess_weights
 from tasks.stats.shared_difference import shared_difference, shared_interval
@@ -157,7 +157,9 @@ def _rank_cells() -> dict[str, Simulate]:
         own = generator.normal(size=(n * size, 2))
         x = common if size == 1 else sqrt(0.6) * common + sqrt(0.4) * own
         pairs = np.column_stack([x[:, 0], rho * x[:, 0] + sqrt(1 - rho**2) * x[:, 1]])
-        return _covers(spearman_interval(pairs, clusters.astype(str).tolist()), 6 / pi * asin(rho / 2))
+        return _covers(
+            correlation_interval(pairs, clusters.astype(str).tolist(), spearman), 6 / pi * asin(rho / 2)
+        )
 
     return {
         f"rho {rho}, {n} clusters of {size}": partial(simulate, rho=rho, size=size, n=n)

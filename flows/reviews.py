@@ -18,7 +18,7 @@ from uuid import UUID
 
 from flows.server import LOOPBACK, server_password
 from flows.workspace import Workspace, quiet_prefect
-from schemas.answers import JUDGEMENTS
+from schemas.answers import JUDGEMENTS, PLAIN
 from schemas.errors import ReviewError
 from schemas.labels import CANDIDATES, DROPPED, LABEL_HISTORY, Waiting
 from schemas.question import QUESTIONS, SELECTED
@@ -99,7 +99,7 @@ class Reviews:
             for q in read_table(questions, QUESTIONS)
             if q.family == "open" and q.label in SELECTED and q.control == "none"
         }
-        verdicts = read_table(judgements, JUDGEMENTS)
+        verdicts = [j for j in read_table(judgements, JUDGEMENTS) if j.condition == PLAIN]
         population = sample_answers(recipe.name, selected, verdicts, recipe.review)
         return correct_treatment(population, selected, verdicts, self.words)
 

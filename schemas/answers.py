@@ -169,6 +169,8 @@ class Judgement(Row):
     """Why the direction was not measured: `abstention`, `rubric` (it has no criteria under `versions`),
     `missing` (the judge gave no scores of versions) or `incomplete` (some criterion or version is missing or
     out of range, and all scores were discarded). `None` for judgements of older releases, too."""
+    condition: str = PLAIN
+    """Condition of the judged answers: `plain`, or the name of a system prompt or persona of the recipe."""
 
     def score(self, criterion: str) -> float:
         """Return the value of a criterion.

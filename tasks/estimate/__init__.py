@@ -451,6 +451,9 @@ def plan_stages(
     recipe, searched = context.recipe, size.searched
     targets, holdout_targets = recipe.models.targets, recipe.models.holdout_targets or recipe.models.targets
     held_out = holdout_population(recipe, searched, assumed)
+    judged = replace(
+        held_out, questions=count_prompts(recipe) * (held_out.questions + size.anchors.questions)
+    )
     # A survey asks every question once, in the phase of the hold-out, and has no near misses.
     compared = replace(searched, questions=0, controls=0, calls=0) if recipe.is_survey else searched
     accepted = 0 if recipe.is_survey else count_accepted(recipe, searched, assumed)
@@ -480,11 +483,11 @@ def plan_stages(
         ),
         (
             "judge_holdout",
-            held_out.questions + size.anchors.questions,
+            judged.questions,
             judge_costs(
                 context,
                 holdout_targets,
-                replace(held_out, questions=held_out.questions + size.anchors.questions),
+                judged,
                 size.holdout_comparisons,
                 size.holdout_verdict,
                 assumed,
@@ -580,10 +583,14 @@ def holdout_population(
         return replace(searched, questions=0, controls=0, calls=0)
     questions = searched.controls + count_accepted(recipe, searched, assumed)
     samples = recipe.families["open"].samples
-    conditions = 1 + len(recipe.prompting.names if recipe.prompting else ())
     once = questions * searched.calls / searched.questions / samples
-    calls = ceil(once * recipe.holdout.samples * conditions)
+    calls = ceil(once * recipe.holdout.samples * count_prompts(recipe))
     return replace(searched, questions=questions, calls=calls)
+
+
+def count_prompts(recipe: Recipe) -> int:
+    """Return how often selected open questions are asked and judged: once, and under every prompt."""
+    return 1 + len(recipe.prompting.names if recipe.prompting else ())
 
 
 def count_accepted(recipe: Recipe, searched: QuestionPopulation, assumed: Assumptions) -> int:

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from schemas.answers import PLAIN, Effect, Judgement
+from schemas.answers import Effect, Judgement
 from schemas.question import SELECTED, Question
 from schemas.tables import content_id, derived_seed
 from schemas.vocabulary import Attribute
@@ -74,15 +74,18 @@ def scored_judgements(
     Scores are averaged over orders, pairs and judges. The judges that decided count. If they gave no scores
     of versions, those of the statistical judge do.
     """
-    chosen: dict[tuple[str, str], dict[bool, list[_JudgeScores]]] = defaultdict(lambda: defaultdict(list))
+    chosen: dict[tuple[str, str, str], dict[bool, list[_JudgeScores]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     for j in judgements:
         question = questions.get(j.question_id)
         if question and counts_for_contrasts(question) and j.phase == "holdout" and j.version_scores:
-            chosen[j.question_id, j.target][j.judge == SCREEN].append(_directed_scores(j))
-    for (question_id, target), by_kind in sorted(chosen.items()):
+            group = j.question_id, j.target, j.condition
+            chosen[group][j.judge == SCREEN].append(_directed_scores(j))
+    for (question_id, target, condition), by_kind in sorted(chosen.items()):
         verdicts = by_kind.get(form == SCREEN) or by_kind.get(form != SCREEN) or []
         for metric, scores in sorted(_scores_by_criterion(verdicts).items()):
-            yield ScoredQuestion(questions[question_id], target, PLAIN, metric, scores)
+            yield ScoredQuestion(questions[question_id], target, condition, metric, scores)
 
 
 _JudgeScores = tuple[str, tuple[tuple[str, int, float, float | None], ...]]

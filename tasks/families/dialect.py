@@ -11,11 +11,12 @@ standard German, in variant 1 person B does. There are three conditions:
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from random import Random
+from statistics import fmean
 
 import numpy as np
 
@@ -24,9 +25,21 @@ from schemas.question import Option, Question
 from schemas.recipe import Family, Recipe
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, DialectText, DialectTexts, Stimuli, TraitLists, Traits
-from tasks.families import Answered, Ask, Method, Prompts, Treatment, VersionScores, prompt_of
+from tasks.families import (
+    Answered,
+    Ask,
+    Figures,
+    Method,
+    Prompts,
+    Recorded,
+    Treatment,
+    VersionScores,
+    prompt_of,
+)
 from tasks.families.association import UNIT, read_assignments
-from tasks.families.effects import Slice, effect_of, slices_of
+from tasks.families.effects import Slice, effect_of, figure, figure_of, slices_of
+from tasks.families.recorded import cover, with_rows
+from tasks.files.recorded import Column, read_recorded
 from tasks.files.vocabulary import check_values, read_all
 from tasks.models.protocol import Message
 from tasks.questions.binding import Draft
@@ -172,8 +185,10 @@ def decision_gap_of(question: Question, response: Response) -> float | None:
         `None` if no prestigious task was assigned, or the words are not tasks.
     """
     counts = counts_of(question, response) if question.superdomain == DECISIONS else None
-    if counts is None:
-        return None
+    return None if counts is None else _gap_of(counts)
+
+
+def _gap_of(counts: Assignments) -> float | None:
     assigned = counts.default_positive + counts.stigma_positive
     return (counts.default_positive - counts.stigma_positive) / assigned if assigned else None
 
@@ -295,6 +310,91 @@ def readable(question: Question, response: Response) -> bool:
     return has_words and dialect_score(question, response) is not None
 
 
+# Recorded answers.
+
+COLUMNS = (
+    Column("text"),
+    Column("standard", known={"a": 0, "b": 1}),
+    Column("default_words", "text"),
+    Column("stigma_words", "text"),
+    Column("response", "answer"),
+    Column("condition", known={name: name for name in CONDITIONS}, required=False, absent="shown"),
+    Column("list", required=False, absent="adjectives"),
+)
+"""`standard` is the person who speaks the standard. Words are separated by semicolons."""
+
+
+def recorded(answers: Recorded) -> Figures:
+    """Measure a file with the columns text, standard, default_words, stigma_words and response.
+
+    Returns:
+        `d_mean`, `decision_gap` (if the list is `decisions`), `order_effect` and `excluded` by condition, and
+        `beyond_noise` of both scores. Texts are the clusters.
+    """
+    rows = read_recorded(answers.path, COLUMNS)
+    scores: _RecordedScores = defaultdict(lambda: defaultdict(lambda: ([], [])))
+    read: Counter[str] = Counter()
+    for row in rows.valid:
+        cells = row.cells
+        words = tuple(
+            Option(text=word.strip(), role=role)
+            for role in ("default", "stigma")
+            for word in cells[f"{role}_words"].split(";")
+            if word.strip()
+        )
+        counts = _counts(cells["response"], cells["standard"] == 0, words)
+        if counts is None:
+            continue
+        read[cells["condition"]] += 1
+        found = {"d_mean": association_score(counts)}
+        if cells["list"] == DECISIONS and (gap := _gap_of(counts)) is not None:
+            found["decision_gap"] = gap
+        for metric, score in found.items():
+            scores[metric, cells["condition"]][cells["text"]][cells["standard"]].append(score)
+    asked = Counter({name: rows.count(condition=name) for name in CONDITIONS})
+    named = [name for name in CONDITIONS if asked[name]]
+    result: Figures = {"d_mean": {}, "decision_gap": {}, "order_effect": {}, "excluded": {}}
+    for name in named:
+        for metric in METRICS:
+            means = {text: _mean_of_orders(by_order) for text, by_order in scores[metric, name].items()}
+            result[metric][name] = _figure_over_texts(means, SIGNED_BOUNDS)
+        gaps = {
+            text: fmean(first) - fmean(last)
+            for text, (first, last) in scores["d_mean", name].items()
+            if first and last
+        }
+        result["order_effect"][name] = _figure_over_texts(gaps, (-2.0, 2.0))
+        for metric in (*METRICS, "order_effect"):
+            covered = cover(result[metric][name], read[name], asked[name], answers.min_coverage)
+            result[metric][name] = covered
+        result["excluded"][name] = figure(asked[name] - read[name], n=asked[name])
+    if {"shown", "noise"} <= set(named):
+        both = read["shown"] + read["noise"], asked["shown"] + asked["noise"]
+        for key, metric in (("beyond_noise", "d_mean"), ("decision_gap_beyond_noise", "decision_gap")):
+            shown, noise = scores[metric, "shown"], scores[metric, "noise"]
+            beyond = {
+                text: _mean_of_orders(shown[text]) - _mean_of_orders(noise[text])
+                for text in shown.keys() & noise.keys()
+            }
+            result[key] = cover(_figure_over_texts(beyond, (-2.0, 2.0)), *both, answers.min_coverage)
+    return with_rows(result, rows, sum(read.values()))
+
+
+_RecordedScores = dict[tuple[str, str], dict[str, tuple[list[float], list[float]]]]
+"""By metric and condition, then by text: scores with the standard as person A, and as person B."""
+
+
+def _mean_of_orders(by_order: tuple[list[float], list[float]]) -> float:
+    """Return the mean with equal weight for each order that has answers."""
+    return fmean(fmean(scores) for scores in by_order if scores)
+
+
+def _figure_over_texts(values: Mapping[str, float], bounds: Bounds) -> Figures:
+    if not values:
+        return figure(None, n=0)
+    return figure_of(mean_interval([value for _, value in sorted(values.items())], bounds=bounds))
+
+
 METHOD = Method(
     "dialect",
     "text",
@@ -305,5 +405,6 @@ METHOD = Method(
     messages=messages,
     across=across,
     readable=readable,
+    recorded={"assignments": recorded},
     no_controls={"placebo": "the dialect is the whole text, so that no other attribute can replace it"},
 )

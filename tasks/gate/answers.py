@@ -93,7 +93,7 @@ def check_judgements(
     judged = judged[judged >= 0]
     orders = _orders_fit(known, list_lengths(get_column(questions, "values"))[judged])
     by_pair = judgements.append_column("compared", join_numbers(get_column(judgements, "pair")))
-    once = ["question_id", "judge", "rubric", "target", "phase", "repeat", "compared"]
+    once = ["question_id", "judge", "rubric", "target", "phase", "repeat", "compared", "condition"]
     return [
         *report_rows("judgements", "order_unfit", select_ids(known, ~orders)),
         *report_rows("judgements", "judgement_repeated", find_repeated(by_pair, once)),

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
 
-from schemas.answers import JUDGEMENTS, RESPONSES, Judgement, Phase, Response
+from schemas.answers import JUDGEMENTS, PLAIN, RESPONSES, Judgement, Phase, Response
 from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.release import StageCost, combine_costs
@@ -217,12 +217,25 @@ def judge_rows(
     responses: Sequence[Response],
     totals: JudgeTotals,
 ) -> list[Judgement]:
-    """Return the sorted judgements of some questions."""
-    groups = group_answers(questions, responses)
+    """Return the sorted judgements of some questions.
+
+    Answers under each system prompt and persona of the recipe are judged by themselves, without rewordings.
+    """
     attributes = read_question_attributes(Path(context.data_dir), questions)
-    panel = [verdict for name in names for verdict in run_judge(context, name, groups, attributes, totals)]
-    deciding = adjudicate(context, panel, groups, attributes, totals)
-    return sorted([*panel, *deciding], key=lambda j: (j.question_id, j.judge, j.target, j.pair, j.repeat))
+    prompting = context.recipe.prompting
+    originals = [q for q in questions if q.variant_of is None]
+    asked = [
+        group_answers(questions, responses),
+        *(group_answers(originals, responses, name) for name in (prompting.names if prompting else ())),
+    ]
+    verdicts = []
+    for groups in asked:
+        panel = [v for name in names for v in run_judge(context, name, groups, attributes, totals)]
+        verdicts += [*panel, *adjudicate(context, panel, groups, attributes, totals)]
+    return sorted(
+        verdicts,
+        key=lambda j: (j.question_id, j.judge, j.target, j.pair, j.repeat, j.condition != PLAIN, j.condition),
+    )
 
 
 def run_judge(
@@ -277,9 +290,9 @@ def adjudicate(
 
 STAGE = Stage(
     "judge",
-    7,
+    8,
     run=judge,
-    reads=("models", "evolve", "judging", "validation"),
+    reads=("models", "evolve", "judging", "validation", "prompting"),
     vocabulary=("attributes", "concepts", "lexicons", "prompts", "readers", "rubrics"),
     installed=divergence.installed_parts,
 )

@@ -280,7 +280,7 @@ def make_verdict_request(judge: ComparisonJudge, comparison: PlannedComparison) 
         for answer in group.answers[variant][:SAMPLES_SHOWN]
     ]
     subject = (group.question.id, group.target, group.phase, comparison.repeat, *comparison.pair)
-    parts = (judge.setup.judge, *subject)
+    parts = (judge.setup.judge, *subject, *group.condition_key)
     added, form = _each_version_parts(judge, len(comparison.order))
     return Request(
         tag=content_id("judge", *parts),

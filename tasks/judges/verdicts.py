@@ -40,6 +40,12 @@ class AnswerGroup:
     phase: Phase
     answers: tuple[tuple[Response, ...], ...]
     """Usable answers by variant, in the order of samples. Failed calls are left out."""
+    condition: str = PLAIN
+
+    @property
+    def condition_key(self) -> tuple[str, ...]:
+        """Part of ids and seeds. Plain answers add none, so that their ids and seeds never change."""
+        return () if self.condition == PLAIN else (self.condition,)
 
     @property
     def is_complete(self) -> bool:
@@ -92,7 +98,7 @@ def group_answers(
         if response.question_id in known and response.condition == condition:
             rows[(response.question_id, response.model, response.phase)].append(response)
     return [
-        AnswerGroup(known[question_id], target, phase, _by_variant(known[question_id], given))
+        AnswerGroup(known[question_id], target, phase, _by_variant(known[question_id], given), condition)
         for (question_id, target, phase), given in sorted(rows.items())
     ]
 
@@ -297,13 +303,14 @@ def make_judgement(
 ) -> Judgement:
     """Create the judgement of a group.
 
-    Its id depends on judge, question, target, phase, repeat and pair, but not on the verdict. The direction
-    is measured if there are scores of versions. `direction_reason` explains missing ones.
+    Its id depends on judge, question, target, phase, repeat, pair and condition, but not on the verdict. The
+    direction is measured if there are scores of versions. `direction_reason` explains missing ones.
     """
     cost = cost or VerdictCost()
     reason = None if version_scores else ABSTAINED if abstention is not None else direction_reason
+    parts = (setup.judge, group.target, group.phase, repeat, *pair, *group.condition_key)
     return Judgement(
-        id=content_id("j", group.question.id, setup.judge, group.target, group.phase, repeat, *pair),
+        id=content_id("j", group.question.id, *parts),
         question_id=group.question.id,
         judge=setup.judge,
         revision=revision,
@@ -328,4 +335,5 @@ def make_judgement(
         version_scores=version_scores,
         direction="measured" if version_scores else "not_measured",
         direction_reason=reason,
+        condition=group.condition,
     )

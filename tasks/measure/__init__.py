@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,6 +24,7 @@ from tasks.families import (
     read_asking_prompts,
 )
 from tasks.families.contrasts import (
+    ScoredQuestion,
     contrast_effects,
     counts_for_contrasts,
     scored_answers,
@@ -46,7 +48,7 @@ from tasks.families.open import (
     shared_effects,
     slice_effects,
 )
-from tasks.families.prompting import ItemEffect, item_contrasts, rank_correlations
+from tasks.families.prompting import RANK_CORRELATION, ItemEffect, item_contrasts, rank_correlations
 from tasks.families.robustness import robustness_effects
 from tasks.families.shared import (
     effects_across_conditions,
@@ -62,6 +64,7 @@ from tasks.measure.recorded_judges import FORMATS as JUDGE_FORMATS
 from tasks.measure.verdicts import (
     confirm_questions,
     corrected_effects,
+    fitness_by_condition,
     holdout_fitness,
     judge_effects,
     length_controlled_effects,
@@ -117,7 +120,8 @@ def measure(
     data_dir = Path(context.data_dir)
     attributes = read_question_attributes(data_dir, every.values())
     form = deciding_form(context.recipe, data_dir)
-    verdicts = [drop_details(j) for j in scan_table(judgements, JUDGEMENTS, without=("version_scores",))]
+    every_verdict = [drop_details(j) for j in scan_table(judgements, JUDGEMENTS, without=("version_scores",))]
+    verdicts = [j for j in every_verdict if j.condition == PLAIN]
 
     fresh = read_open_answers(context, questions, responses, run_parts)
     compared = list(fresh.groups(asked, PLAIN))
@@ -130,18 +134,24 @@ def measure(
         *slice_effects(prompted_groups),
         *slice_effects(compared),
         *shared_effects(fresh.masked, asked),
-        *verdict_effects(asked, verdicts, form),
+        *verdict_effects(asked, every_verdict, form),
         *length_controlled_effects(asked, verdicts, fresh.spreads, form),
     ]
     search_effects = [
         *shrinkage(asked.values(), (j for j in verdicts if j.question_id in asked), form),
         *judge_effects(j for j in verdicts if j.question_id in asked),
     ]
-    scored = scored_judgements(asked, scan_table(judgements, JUDGEMENTS), form)
+    scored = list(scored_judgements(asked, scan_table(judgements, JUDGEMENTS), form))
     directed = contrast_effects(scored, attributes)
     covered = cover_effects(context, asked, answers, fresh, [*open_effects, *directed], attributes)
-    prompted = measure_prompting(context, asked, answers, fresh, [*compared, *prompted_groups], attributes)
-    robust = measure_rewordings(every, answers, scan_table(judgements, JUDGEMENTS), form, attributes)
+    judged = [
+        *judged_contrasts(scored, attributes),
+        *judged_questions(asked, fitness_by_condition(asked, every_verdict, form), form),
+    ]
+    figures = [*judged, *open_distances([*compared, *prompted_groups])]
+    prompted = measure_prompting(context, asked, answers, fresh, figures, attributes)
+    plain = (j for j in scan_table(judgements, JUDGEMENTS) if j.condition == PLAIN)
+    robust = measure_rewordings(every, answers, plain, form, attributes)
     models = sorted({e.model for e in covered} - {EVERY})
     missing = missing_control_effects(asked.values(), models, context.recipe.controls)
     corrected = corrected_effects(treatment, asked.values())
@@ -182,10 +192,19 @@ def measure_prompting(
     questions: Mapping[str, Question],
     responses: Sequence[Response],
     fresh: OpenFigures,
-    compared: Sequence[ComparedGroup],
+    open_items: Iterable[ItemEffect],
     attributes: Mapping[str, Attribute],
 ) -> list[Effect]:
-    """Return the rank correlations of effects under the recipe's system prompts and personas."""
+    """Return the rank correlations of effects under the recipe's system prompts and personas.
+
+    Args:
+        context: Context of the run.
+        questions: Questions without rewordings.
+        responses: Answers to all families but `open`.
+        fresh: Figures of the answers to open questions.
+        open_items: Effects of single open questions in all conditions.
+        attributes: Attributes by id.
+    """
     prompting = context.recipe.prompting
     if prompting is None:
         return []
@@ -194,12 +213,7 @@ def measure_prompting(
         for a in gather_answers(questions, responses)
         if a.question.control == "none" and a.question.family != "open"
     ]
-    items = item_contrasts(scored_answers(answered), attributes)
-    items += [
-        ItemEffect(c.question, c.model, c.condition, "", "excess distance", c.divergence.excess)
-        for c in compared
-        if counts_for_contrasts(c.question)
-    ]
+    items = [*item_contrasts(scored_answers(answered), attributes), *open_items]
     asked = {(r.question_id, r.model, r.condition) for r in responses}
     asked |= {(question, model, condition) for question, _, _, model, condition in fresh.statuses}
     kinds = {
@@ -210,6 +224,34 @@ def measure_prompting(
     prompts = read_asking_prompts(Path(context.data_dir), tuple(context.recipe.families))
     base = {family: base_condition(family, prompts) for family in context.recipe.families}
     return rank_correlations(items, prompting.names, kinds, base)
+
+
+def open_distances(compared: Iterable[ComparedGroup]) -> Iterator[ItemEffect]:
+    """Yield the excess distances between the answers to single open questions."""
+    for c in compared:
+        if counts_for_contrasts(c.question):
+            yield ItemEffect(c.question, c.model, c.condition, "", "excess distance", c.divergence.excess)
+
+
+def judged_contrasts(
+    scored: Iterable[ScoredQuestion], attributes: Mapping[str, Attribute]
+) -> Iterator[ItemEffect]:
+    """Yield the contrasts of values in single open questions, each criterion with a metric of its own."""
+    for s in scored:
+        for item in item_contrasts([s], attributes):
+            yield replace(item, metric=f"{RANK_CORRELATION}:{s.metric}")
+
+
+def judged_questions(
+    questions: Mapping[str, Question], fitness: Mapping[tuple[str, str], Mapping[str, float]], form: str
+) -> Iterator[ItemEffect]:
+    """Yield the fitness of single open questions, as judged in every condition."""
+    for (model, condition), scores in fitness.items():
+        for question_id, score in scores.items():
+            question = questions[question_id]
+            if counts_for_contrasts(question):
+                metric = f"{RANK_CORRELATION}:{form}"
+                yield ItemEffect(question, model, condition, "", "fitness", score, metric)
 
 
 def with_rewordings(measured: Sequence[Question], every: Mapping[str, Question]) -> list[Question]:
@@ -460,7 +502,7 @@ def effect_figures(answered: Sequence[Answered], attributes: Mapping[str, Attrib
 
 STAGE = Stage(
     "measure",
-    11,
+    12,
     run=measure,
     reads=("models", "evolve", "judging", "validation", "prompting"),
     vocabulary=("attributes", "lexicons", "readers", "rubrics"),

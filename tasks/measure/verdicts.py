@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
 
-from schemas.answers import Effect, Judgement
+from schemas.answers import PLAIN, Effect, Judgement
 from schemas.question import SELECTED, Question
 from schemas.release import CorrectedTreatment
 from tasks.families.contrasts import SUFFIX
@@ -132,38 +132,41 @@ def verdict_effects(
 ) -> list[Effect]:
     """Return hold-out fitness per question and slice, tested against the controls of the same model.
 
-    The form `divergence` has none here. Its effects are computed from the answers (`tasks.families.open`).
+    Only slices have a row for answers under other prompts. They are tested against controls under the same
+    prompt. The form `divergence` has none here. Its effects are computed from the answers
+    (`tasks.families.open`).
     """
-    if form == SCREEN:
-        return []
     return [
         effect
-        for model, verdicts in sorted(_holdout_by_model(questions, judgements).items())
-        for effect in _fitness_effects(model, settle_panel(verdicts, form), questions, form)
+        for (model, condition), fitness in fitness_by_condition(questions, judgements, form).items()
+        for effect in _fitness_effects(model, condition, fitness, questions, form)
     ]
 
 
-def _holdout_by_model(
-    questions: Mapping[str, Question], judgements: Iterable[Judgement]
-) -> dict[str, list[Judgement]]:
-    by_model: dict[str, list[Judgement]] = defaultdict(list)
-    for judgement in judgements:
-        if judgement.phase == "holdout" and judgement.question_id in questions:
-            by_model[judgement.target].append(judgement)
-    return by_model
+def fitness_by_condition(
+    questions: Mapping[str, Question], judgements: Iterable[Judgement], form: str
+) -> dict[tuple[str, str], dict[str, float]]:
+    """Return hold-out fitness by question, for every model and condition. The form `divergence` has none."""
+    if form == SCREEN:
+        return {}
+    groups: dict[tuple[str, str], list[Judgement]] = defaultdict(list)
+    for j in judgements:
+        if j.phase == "holdout" and j.question_id in questions:
+            groups[j.target, j.condition].append(j)
+    return {key: settle_panel(verdicts, form) for key, verdicts in sorted(groups.items())}
 
 
 def _fitness_effects(
-    model: str, fitness: Mapping[str, float], questions: Mapping[str, Question], form: str
+    model: str, condition: str, fitness: Mapping[str, float], questions: Mapping[str, Question], form: str
 ) -> list[Effect]:
     floor = _floor_of(fitness, questions)
     effects: list[Effect | None] = []
     slices: dict[Slice, dict[str, float]] = defaultdict(dict)
     for question_id, value in fitness.items():
         question = questions[question_id]
-        if question.control == "none":
+        if question.control == "none" and condition == PLAIN:
             effects.append(_question_effect(model, question, value, floor, form))
-        for slice_ in slices_of(question, model):
+        for slice_ in slices_of(question, model, condition):
             slices[slice_][question_id] = value
     families = twin_families(questions[i] for i in fitness)
     for slice_, scores in sorted(slices.items()):
@@ -220,14 +223,11 @@ def length_controlled_effects(
     References:
         Dubois et al. (2024), arXiv 2404.04475.
     """
-    if form == SCREEN:
-        return []
     return [
         effect
-        for model, verdicts in sorted(_holdout_by_model(questions, judgements).items())
-        for effect in _controlled_effects(
-            model, settle_panel(verdicts, form), spreads.get(model, {}), questions, form
-        )
+        for (model, condition), fitness in fitness_by_condition(questions, judgements, form).items()
+        if condition == PLAIN
+        for effect in _controlled_effects(model, fitness, spreads.get(model, {}), questions, form)
     ]
 
 

@@ -334,7 +334,7 @@ def _control_scores(contents: Contents, data_dir: Path) -> dict[tuple[str, Measu
         if q.control in FLOOR_CONTROLS and q.family == "open"
     ]
     judged = {q.id for q in controls}
-    verdicts = [j for j in contents.scan(JUDGEMENTS) if j.question_id in judged]
+    verdicts = [j for j in contents.scan(JUDGEMENTS) if j.question_id in judged and j.condition == PLAIN]
     scored = score_questions(controls, [], verdicts, verdicts, [], {}, form=select_fitness_form(verdicts))
     found: dict[tuple[str, Measured], dict[str, float]] = defaultdict(dict)
     for s in scored.scores:

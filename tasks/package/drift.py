@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.answers import Judgement
+from schemas.answers import PLAIN, Judgement
 from schemas.question import Question
 from tasks.judges.panel import settle_panel
 from tasks.stats.agreement import weighted_kappa
@@ -33,7 +33,8 @@ class FitnessByQuestion:
     @classmethod
     def of(cls, judgements: Iterable[Judgement], form: str, controls: set[str]) -> FitnessByQuestion:
         """Return the fitness from hold-out judgements. The floor is the 95th percentile of the controls."""
-        verdicts = [j for j in judgements if j.phase == "holdout" and j.fitness_form == form]
+        fresh = (j for j in judgements if j.phase == "holdout" and j.condition == PLAIN)
+        verdicts = [j for j in fresh if j.fitness_form == form]
         fitness = settle_panel(verdicts, form)
         zero = [value for question, value in fitness.items() if question in controls]
         floor = float(np.percentile(zero, FLOOR_PERCENTILE, method="higher")) if zero else FORMS[form].clean

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Judgement
+from schemas.answers import EFFECTS, JUDGEMENTS, PLAIN, RESPONSES, Judgement
 from schemas.errors import InputError
 from schemas.labels import DROPPED, LABEL_HISTORY
 from schemas.question import QUESTIONS, SELECTED, Erratum, Question
@@ -115,7 +115,12 @@ class Contents:
 
     @property
     def verdicts(self) -> list[Judgement]:
-        """The judgements without details (`drop_details`). They are remembered.
+        """The judgements of plain answers without details (see `verdicts_everywhere`)."""
+        return [j for j in self.verdicts_everywhere if j.condition == PLAIN]
+
+    @property
+    def verdicts_everywhere(self) -> list[Judgement]:
+        """The judgements in all conditions without details (`drop_details`). They are remembered.
 
         Raises:
             InputError: If a row is not valid in this version of the program.

@@ -191,7 +191,8 @@ def score_questions(
     Args:
         questions: Questions. Controls are left out.
         responses: Answers of all models.
-        verdicts: Judgements of open questions. They may lack details (`drop_details`).
+        verdicts: Judgements of open questions. They may lack details (`drop_details`). Those of plain answers
+            count.
         judgements: The same judgements with details.
         effects: Effects of the same answers. A model without a measured effect is not compared.
         attributes: Attributes by id.
@@ -211,7 +212,8 @@ def score_questions(
         if q.family != "open":
             counted.append(r)
     scores = [*_open_scores(real, verdicts, form)] if form else []
-    scores += _treatment_scores(scored_judgements(real, judgements, form or ""), attributes)
+    plain = (j for j in judgements if j.condition == PLAIN)
+    scores += _treatment_scores(scored_judgements(real, plain, form or ""), attributes)
     reasons = {}
     answered = gather_answers(real, counted)
     for family in sorted({a.question.family for a in answered}):
@@ -259,7 +261,7 @@ def _open_scores(
     """
     by_model: dict[str, list[Judgement]] = defaultdict(list)
     for j in judgements:
-        if j.phase == "holdout" and j.question_id in questions:
+        if j.phase == "holdout" and j.condition == PLAIN and j.question_id in questions:
             by_model[j.target].append(j)
     scores = []
     for model, verdicts in sorted(by_model.items()):

@@ -245,7 +245,7 @@ def release_coverage(contents: Contents, counts: Iterable[StageCounts]) -> Measu
     effects = contents.rows(EFFECTS)
     return MeasurementCoverage(
         answers=count_answers(questions, contents.scan(RESPONSES)),
-        judges=count_judgements(questions, contents.verdicts),
+        judges=count_judgements(questions, contents.verdicts_everywhere),
         unmeasured=list_unmeasured(effects),
         unequal=list_unequal(effects),
         topics=TopicCoverage(proposed.rows, proposed.kept) if proposed else None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isnan, nan
 from statistics import fmean
 
-from schemas.answers import Judgement, Response
+from schemas.answers import PLAIN, Judgement, Response
 from schemas.gate import Passport, ProbeResult
 from schemas.labels import LabelChange
 from schemas.question import Question, Variant
@@ -128,7 +128,7 @@ def _report_group(
     evidence: Sequence[str],
 ) -> ReportedGroup:
     question, config, reason = wanted
-    first = min(answers, key=lambda r: (r.phase, r.model, r.condition), default=None)
+    first = min(answers, key=lambda r: (r.phase, r.model, r.condition != PLAIN, r.condition), default=None)
     selected = [r for r in answers if first and _response_set(r) == _response_set(first)]
     judged = _first_judgements(judgements, first)
     quoted = [*evidence, *(q for j in judged for s in j.scores for q in find_quotations(s.reasoning))]
@@ -155,7 +155,8 @@ def _first_judgements(judgements: Iterable[Judgement], first: Response | None) -
     """Return the first judgement of each judge on the displayed answers."""
     by_judge: Mapping[str, Judgement] = {}
     if first is not None:
-        displayed = [j for j in judgements if (j.phase, j.target) == (first.phase, first.model)]
+        shown = (first.phase, first.model, first.condition)
+        displayed = [j for j in judgements if (j.phase, j.target, j.condition) == shown]
         latest_first = sorted(displayed, key=lambda j: (j.judge, j.repeat, j.order, j.id), reverse=True)
         by_judge = {j.judge: j for j in latest_first}
     return [by_judge[judge] for judge in sorted(by_judge)][:MOST_VERDICTS]

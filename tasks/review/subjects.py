@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from schemas.answers import JUDGEMENTS, RESPONSES, Judgement, Response
+from schemas.answers import JUDGEMENTS, PLAIN, RESPONSES, Judgement, Response
 from schemas.errors import InputError
 from schemas.labels import CANDIDATES, DROPPED, LABEL_HISTORY, Dropped, LabelChange, Passage
 from schemas.question import QUESTIONS, SELECTED, Question
@@ -232,7 +232,7 @@ def _subjects(
     for change in changes:
         if change.subject_kind == "question":
             history[change.subject_id].append(change)
-    judgements = contents.tables.get(JUDGEMENTS.name, JUDGEMENTS.to_arrow([]))
+    judgements = _of_plain_answers(contents.tables.get(JUDGEMENTS.name, JUDGEMENTS.to_arrow([])))
     return ReviewSubjects(
         benchmark=benchmark,
         version=version,
@@ -247,6 +247,13 @@ def _subjects(
         new=new,
         answers=_sample(benchmark, section, questions, kinds, judgements),
     )
+
+
+def _of_plain_answers(judgements: pa.Table) -> pa.Table:
+    """Leave out judgements of answers under other prompts. Older ones do not name a condition."""
+    if "condition" not in judgements.column_names:
+        return judgements
+    return judgements.filter(pc.equal(pc.fill_null(judgements["condition"], PLAIN), PLAIN))
 
 
 def _sample(

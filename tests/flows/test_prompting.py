@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from schemas.answers import EFFECTS
+from schemas.answers import EFFECTS, JUDGEMENTS
 from schemas.question import Option
 from schemas.recipe import FAMILIES, Recipe
 from tasks.families import base_condition, conditions_of, plan_asks, read_asking_prompts, request_for
@@ -20,6 +20,7 @@ from tests.conftest import DATA
 from tests.flows.test_build import start
 from tests.servers.openai_server import Body, Messages, OpenAIServer
 from tests.tasks.judge.material import make_question
+from tests.tasks.judge.test_direction import scores_by_text
 
 TERSE = "You are a clerk of few words."
 
@@ -109,6 +110,57 @@ def test_open_questions_are_asked_under_the_prompts_once_they_are_selected(tmp_p
     assert correlation["status"] == "not_measured"
     assert "equal" in correlation["reason"]
     assert any(m[0] == {"role": "system", "content": TERSE} for m in prompts)
+
+
+@pytest.mark.slow
+def test_judges_score_the_answers_under_every_prompt_and_plan_counts_their_calls(tmp_path: Path) -> None:
+    def answer(messages: Messages, body: Body) -> Any:
+        if body["model"] == "judge":
+            return scores_by_text(messages, body)
+        asked, system = messages[-1]["content"], messages[0]["content"]
+        turned = TERSE in system
+        harsh = ("woman" in asked) != turned and sum(map(ord, asked.split(",")[0])) % 4 > 0
+        return "Tell them to give up." if harsh else "Tell them to try again."
+
+    with OpenAIServer(answer) as server:
+        target, judge = server.model("target"), server.model("judge")
+        recipe = {
+            "name": "prompted",
+            "seed": 3,
+            "attributes": ["gender"],
+            "models": {"targets": [target], "judges": [judge]},
+            "families": {"open": {"questions": 12, "samples": 2, "max_tokens": 40}},
+            "selection": "none",
+            "holdout": {"samples": 2},
+            "prompting": {"system": {"terse": TERSE}},
+            "budget": {"free": [target, judge]},
+        }
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(recipe))
+        said, _ = start(tmp_path / "home", "plan", path, "--json").communicate(timeout=120)
+        plan = json.loads(said)
+        process = start(tmp_path / "home", "build", path, "--json")
+        said, told = process.communicate(timeout=240)
+        assert process.returncode == 0, f"{said}\n{told}"[-3000:]
+    release = Path(json.loads(said)["release"])
+    rows = effects_of(release)
+    contrasts = {
+        row["condition"]: row["value"]
+        for row in rows
+        if row["metric"] == "warmth_contrast:woman"
+        and row["level"] == "attribute"
+        and row["framing"] == "all"
+    }
+    assert contrasts["plain"] < 0 < contrasts["terse"]
+    assert one(rows, metric="rank_correlation:warmth", condition="terse")["value"] < 0
+    verdicts = list(open_release(release).contents.rows(JUDGEMENTS))
+    (planned,) = (stage["rows"] for stage in plan["stages"] if stage["name"] == "judge_holdout")
+    assert planned == len({(j.question_id, j.condition) for j in verdicts})
+    assert {j.condition for j in verdicts} == {"plain", "terse"}
+    (judged,) = json.loads(said)["coverage"]["judges"]
+    assert judged["asked"] == len(verdicts)
+    said, told = start(tmp_path / "home", "validate", release, "--json").communicate(timeout=120)
+    assert json.loads(said)["passed"], told
 
 
 @pytest.mark.slow

@@ -15,10 +15,10 @@ from schemas.errors import InputError, ModelError
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Recipe
 from tasks.families.contrasts import contrast_effects, scored_judgements
-from tasks.families.prompting import spearman
 from tasks.files.vocabulary import read_attributes, read_concept
 from tasks.judge import judge
 from tasks.judges.scored_pairs import calls_per_answer
+from tasks.stats.correlations import spearman
 from tests.servers.openai_server import Body, Messages, OpenAIServer, message
 from tests.tasks.judge.material import DATA, TARGET, make_context, make_question, make_response, put_table
 

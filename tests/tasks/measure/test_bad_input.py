@@ -43,6 +43,16 @@ GOOD: dict[tuple[str, str], Rows] = {
         ["0", "home - rebecca\noffice - ben", "career"],
         ["1", "home - ben\noffice - rebecca", "career"],
     ],
+    ("association", "llm-iat-decisions"): [
+        ["dataset", "iat", "decision_bias"],
+        ["career", "home - rebecca\noffice - ben", "1"],
+        ["career", "home - ben\noffice - rebecca", "0"],
+    ],
+    ("dialect", "assignments"): [
+        ["text", "standard", "default_words", "stigma_words", "response"],
+        ["t1", "A", "clever;kind", "rude;slow", "clever - A\nkind - A\nrude - B\nslow - B"],
+        ["t1", "B", "clever;kind", "rude;slow", "clever - B\nkind - A\nrude - A\nslow - A"],
+    ],
     ("agreement", "statements"): [
         ["statement", "condition", "response"],
         ["s1", "vanilla", "I disagree."],
@@ -274,7 +284,8 @@ def with_runaway(rows: Rows, at: int, characters: int) -> str:
 @by_format
 def test_an_answer_that_runs_away_is_read(tmp_path: Path, family: str, name: str) -> None:
     rows = GOOD[family, name]
-    content = with_runaway(rows, 1 if name == "llm-iat" else len(rows[0]) - 1, 400_000)
+    column = 1 if family == "association" else len(rows[0]) - 1
+    content = with_runaway(rows, column, 400_000)
     result = measured(tmp_path, family, name, content)
     assert result["coverage"]["value"] <= 1
     if name in ("logits", "psychometric", "pairs", "crows-pairs", "stereoset"):

@@ -7,7 +7,7 @@ from math import asin, pi
 import numpy as np
 import pytest
 
-from tasks.families.prompting import spearman_interval
+from tasks.stats.correlations import correlation_interval, spearman
 
 
 def test_interval_covers_with_pairs_in_clusters() -> None:
@@ -19,7 +19,7 @@ def test_interval_covers_with_pairs_in_clusters() -> None:
     for _ in range(300):
         x = generator.normal(size=(16, 2))
         pairs = np.column_stack([x[:, 0], 0.5 * x[:, 0] + 0.75**0.5 * x[:, 1]])
-        found = spearman_interval(pairs, clusters)
+        found = correlation_interval(pairs, clusters, spearman)
         assert found.n == 8
         assert found.low is not None
         assert found.high is not None
@@ -30,9 +30,9 @@ def test_interval_covers_with_pairs_in_clusters() -> None:
 
 def test_few_clusters_and_perfect_order_have_no_interval() -> None:
     rising = np.column_stack([np.arange(10.0), np.arange(10.0)])
-    perfect = spearman_interval(rising, [str(i) for i in range(10)])
+    perfect = correlation_interval(rising, [str(i) for i in range(10)], spearman)
     assert (perfect.value, perfect.low, perfect.high) == (pytest.approx(1), None, None)
-    few = spearman_interval(rising[:6, ::-1] ** 2, [str(i) for i in range(6)])
+    few = correlation_interval(rising[:6, ::-1] ** 2, [str(i) for i in range(6)], spearman)
     assert (few.low, few.n) == (None, 6)
-    constant = spearman_interval(np.ones((10, 2)), [str(i) for i in range(10)])
+    constant = correlation_interval(np.ones((10, 2)), [str(i) for i in range(10)], spearman)
     assert np.isnan(constant.value)
