@@ -94,7 +94,9 @@ def run_inspect(commands: Path, release: Path, endpoint: Endpoint, out: Path, sa
         ]
         _run(command, out, LOCAL_BASE_URL=endpoint.url, LOCAL_API_KEY=endpoint.key)
         (log,) = logs.glob("*.json")
-        for score in json.loads(log.read_text())["results"]["scores"]:
+        results = json.loads(log.read_text())["results"]
+        figures[f"{task}.rows"] = float(results["completed_samples"])
+        for score in results["scores"]:
             for metric in score["metrics"].values():
                 figures[f"{task}.{score['name']}.{metric['name']}"] = float(metric["value"])
     return figures
@@ -128,10 +130,12 @@ def run_lm_eval(commands: Path, release: Path, endpoint: Endpoint, out: Path) ->
         command = [*common, "--tasks", ",".join(tasks), *arguments, "--output_path", str(folder)]
         _run(command, out, OPENAI_API_KEY=endpoint.key)
         (path,) = folder.rglob("results*.json")
-        for task, results in json.loads(path.read_text())["results"].items():
+        found = json.loads(path.read_text())
+        for task, results in found["results"].items():
+            family = task.removeprefix(f"{read_eval_file(release)['name']}_")
+            figures[f"{label}.{family}.rows"] = float(found["n-samples"][task]["effective"])
             for figure, value in results.items():
                 if figure.endswith(",none") and isinstance(value, float):
-                    family = task.removeprefix(f"{read_eval_file(release)['name']}_")
                     figures[f"{label}.{family}.{figure.removesuffix(',none')}"] = value
     return figures
 

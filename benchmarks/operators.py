@@ -1,9 +1,10 @@
-"""Measure the shares of the operators over the rounds of a search, by strategy.
+"""Measure the shares of the operators and the covered combinations over the rounds of a search, by strategy.
 
     python -m benchmarks.operators
 
 Questions are recombined from the taxonomy. Their fitness is drawn at random, and the best tenth of each round
-is accepted, so that only the plans of the strategies differ.
+is accepted, so that only the plans of the strategies differ. Coverage is the share of the possible pairs of
+domain, framing, attribute and kind of request that some question of the search has.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import random
 from collections import Counter
+from dataclasses import asdict, dataclass
 from typing import get_args
 
 from schemas.question import Question
@@ -21,6 +23,7 @@ from tasks.evolve.recombine import recombine
 from tasks.evolve.strategies import plan_jobs
 from tasks.files.vocabulary import read_attributes, read_taxonomy, vocabulary_dir
 from tasks.questions.binding import split_unique
+from tasks.questions.cells import recipe_coverage, total_coverage
 from tasks.questions.composition import make_seed_pairs
 
 ACCEPTED = 0.1
@@ -35,21 +38,31 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
-    counts_by_strategy = {
-        strategy: count_operators(strategy, options.questions, options.rounds, options.seed)
+    searches = {
+        strategy: simulate(strategy, options.questions, options.rounds, options.seed)
         for strategy in get_args(Strategy)
     }
     if options.json:
-        print(json.dumps(counts_by_strategy))
+        print(json.dumps({strategy: [asdict(r) for r in rounds] for strategy, rounds in searches.items()}))
         return
-    for strategy, rounds in counts_by_strategy.items():
-        for number, counts in enumerate(rounds, 1):
-            shares = ", ".join(f"{name} {n / sum(counts.values()):.2f}" for name, n in counts.items())
-            print(f"{strategy} {number}: {shares}")
+    for strategy, rounds in searches.items():
+        for number, r in enumerate(rounds):
+            total = sum(r.operators.values()) or 1
+            shares = ", ".join(f"{name} {n / total:.2f}" for name, n in r.operators.items())
+            print(f"{strategy} {number}: {shares or 'seeds'}; pairs {r.covered / r.possible:.3f}")
 
 
-def count_operators(strategy: Strategy, questions: int, rounds: int, seed: int) -> list[dict[str, int]]:
-    """Return the number of proposals by operator, for every round."""
+@dataclass(frozen=True)
+class RoundRecord:
+    """Proposals of one round by operator, and the coverage after it. Round 0 has the seeds."""
+
+    operators: dict[str, int]
+    covered: int
+    possible: int
+
+
+def simulate(strategy: Strategy, questions: int, rounds: int, seed: int) -> list[RoundRecord]:
+    """Return the records of all rounds."""
     data_dir, chance = vocabulary_dir(), random.Random(seed)
     recipe = Recipe.model_validate(
         {
@@ -58,13 +71,19 @@ def count_operators(strategy: Strategy, questions: int, rounds: int, seed: int) 
             "attributes": ["gender", "race", "religion", "age"],
             "models": {"targets": ["openai:none"]},
             "families": {"open": {"questions": questions}},
+            "coverage": {"strength": 2, "min": 0},
         }
     )
     attributes = read_attributes(data_dir, recipe.attributes)
     taxonomy = read_taxonomy(data_dir)
     seeds = make_seed_pairs(recipe, data_dir, attributes, questions)
     archive = draw_fitness([q for p in seeds for q in p.bind(seed)], chance)
-    rows = []
+
+    def record(operators: dict[str, int]) -> RoundRecord:
+        whole = total_coverage(recipe_coverage(recipe, archive, data_dir))
+        return RoundRecord(operators, whole.covered, whole.valid)
+
+    records = [record({})]
     for number in range(1, rounds + 1):
         search = SearchState(
             archive=archive,
@@ -75,11 +94,11 @@ def count_operators(strategy: Strategy, questions: int, rounds: int, seed: int) 
             composed_parents=True,
         )
         jobs = plan_jobs(strategy, search)
-        rows.append(dict(sorted(Counter(job.operator for job in jobs).items())))
         pairs = recombine(jobs, archive, recipe, data_dir, attributes, round=number, seed=seed + number)
         made, _ = split_unique([*archive, *(q for p in pairs for q in p.bind(seed))])
         archive = [*archive, *draw_fitness(made[len(archive) :], chance)]
-    return rows
+        records.append(record(dict(sorted(Counter(job.operator for job in jobs).items()))))
+    return records
 
 
 def draw_fitness(questions: list[Question], chance: random.Random) -> list[Question]:

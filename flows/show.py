@@ -16,7 +16,7 @@ from tasks.files.own_questions import translation_notes
 from tasks.release import CONTROLS, HARD_NEGATIVES, MANIFEST, open_release
 from tasks.release.findings import release_findings
 from tasks.report import release_saturation, summarise_release
-from tasks.report.cells import release_cells
+from tasks.report.cells import release_cells, release_combinations
 from tasks.report.coverage import release_coverage
 from tasks.run.journal import calls_sent, funnel, journal_path, read_journal, total_costs
 from tasks.run.progress import StageState, read_stage
@@ -53,6 +53,7 @@ def _describe_release(place: Path) -> dict[str, Any]:
         "translations": translation_notes(release.contents.rows(QUESTIONS)),
         "coverage": release_coverage(release.contents, manifest.counts).to_json(),
         "cells": [cell.to_json() for cell in release_cells(release.contents)],
+        "combinations": [c.to_json() for c in release_combinations(manifest, release.contents, data_dir)],
         "findings": [f.model_dump() for f in release_findings(release.contents, manifest, data_dir)],
         "summary": summarise_release(manifest, release.contents, data_dir),
         "saturation": release_saturation(manifest, release.contents, data_dir),

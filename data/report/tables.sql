@@ -1,5 +1,5 @@
 -- Run in the folder of the release, with DuckDB. The queries of this page use these views.
-{% for view, file in views.items() if view != "manifest" %}
+{% for view, file in views.items() if view != "manifest" and (view != "combinations" or data.combinations) %}
 create view {{ view }} as from '{{ file }}';
 {% endfor %}
 create view manifest as from read_json('manifest.json', maximum_object_size = 268435456);

@@ -52,7 +52,14 @@ from tasks.release import (
 )
 from tasks.release.fitness import FLOOR_CONTROLS, count_drop_reasons, select_fitness_form
 from tasks.report import report_data, view_release, write_report
-from tasks.report.cells import COVERAGE_FILE, release_cells, write_cells
+from tasks.report.cells import (
+    COMBINATIONS_FILE,
+    COVERAGE_FILE,
+    release_cells,
+    release_combinations,
+    write_cells,
+    write_combinations,
+)
 from tasks.report.pictures import contrast_png
 from tasks.run.store import RunContext, TableRef, rename_directory, sync_tree
 from tasks.stats.fitness import FORMS
@@ -300,6 +307,8 @@ def write_pages(
         "CANARY.md": render_canary_page(data_dir, manifest.name),
         COVERAGE_FILE: write_cells(release_cells(contents)),
     }
+    if combinations := release_combinations(manifest, contents, data_dir):
+        pages[COMBINATIONS_FILE] = write_combinations(combinations)
     harness = harness_files(context.recipe, manifest, contents, data_dir)
     pages |= {f"evals/{name}": text for name, text in harness.items()}
     for name, text in pages.items():

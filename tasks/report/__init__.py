@@ -41,7 +41,7 @@ from tasks.release.fitness import (
     select_fitness_form,
     topic_of_false_positives,
 )
-from tasks.report.cells import CellCounts, release_cells
+from tasks.report.cells import CellCounts, Combinations, release_cells, release_combinations
 from tasks.report.comparisons import (
     DEFAULT_MIN_COVERAGE,
     PairedComparison,
@@ -199,6 +199,7 @@ class ReportData:
     effects: tuple[FamilyEffects, ...]
     coverage: tuple[Coverage, ...]
     cells: tuple[CellCounts, ...]
+    combinations: tuple[Combinations, ...]
     saturation: Mapping[str, Any]
     """How well the questions tell the models apart."""
     robustness: Robustness
@@ -399,6 +400,7 @@ def report_data(
         effects=effects_by_family(effects, found.names),
         coverage=covered,
         cells=release_cells(contents),
+        combinations=release_combinations(manifest, contents, data_dir or vocabulary_dir()),
         saturation=release_saturation(manifest, contents, data_dir or vocabulary_dir()),
         robustness=summarise_robustness(effects, found.names),
         strategy=str(manifest.recipe.get("evolve", {}).get("strategy", "")),

@@ -1,4 +1,4 @@
-"""Count questions by attribute, superdomain and family: made, asked, valid and released."""
+"""Count questions by attribute, superdomain and family, and the combinations that they cover."""
 
 from __future__ import annotations
 
@@ -6,21 +6,31 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, fields
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from schemas.answers import RESPONSES, Response
+from schemas.errors import InputError
 from schemas.labels import DROPPED, Dropped
 from schemas.question import QUESTIONS, Question
+from schemas.recipe import Recipe
+from schemas.release import Manifest
 from tasks.families.coverage import MAIN_METRICS, answer_status, counts_refusals
 from tasks.files.tables import escape_cell
+from tasks.questions.cells import recipe_coverage
 from tasks.release import HARD_NEGATIVES, Contents
 from tasks.report.lost import dropped_questions
 from tasks.text.printable import printable
 
 COVERAGE_FILE = "coverage.csv"
 """File of the counts in a release."""
+COMBINATIONS_FILE = "combinations.csv"
+"""File of the covered combinations, in releases whose recipe has the section `coverage`."""
 
 
 @dataclass(frozen=True, order=True)
@@ -85,13 +95,48 @@ def count_cells(
     return tuple(CellCounts(*key, *row) for key, row in sorted(counts.items()))
 
 
+@dataclass(frozen=True)
+class Combinations:
+    """Combinations of some dimensions of the search space that released questions have."""
+
+    dimensions: str
+    covered: int
+    valid: int
+    """Combinations that the recipe and the taxonomy allow."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields of `show --json`."""
+        return asdict(self)
+
+
+def release_combinations(manifest: Manifest, contents: Contents, data_dir: Path) -> tuple[Combinations, ...]:
+    """Count the combinations that the gate checks. There are none without the section `coverage`.
+
+    A release whose recipe or taxonomy this program does not know has none, either.
+    """
+    if not manifest.recipe.get("coverage"):
+        return ()
+    with suppress(InputError, ValidationError):
+        recipe = Recipe.model_validate(manifest.recipe)
+        measured = recipe_coverage(recipe, contents.rows(QUESTIONS), data_dir)
+        return tuple(Combinations(" x ".join(m.dimensions), m.covered, m.valid) for m in measured)
+    return ()
+
+
+def write_combinations(combinations: Iterable[Combinations]) -> str:
+    """Return the counts as CSV."""
+    return _write_csv([f.name for f in fields(Combinations)], map(astuple, combinations))
+
+
 def write_cells(cells: Iterable[CellCounts]) -> str:
     """Return the counts as CSV."""
+    return _write_csv([f.name for f in fields(CellCounts)], map(astuple, cells))
+
+
+def _write_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([f.name for f in fields(CellCounts)])
-    for cell in map(astuple, cells):
-        writer.writerow(
-            [escape_cell(printable(value)) if isinstance(value, str) else value for value in cell]
-        )
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow([escape_cell(printable(value)) if isinstance(value, str) else value for value in row])
     return text.getvalue()

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from schemas.question import Variant
 from tasks.release import CONFIGS, config_file
-from tasks.report.cells import COVERAGE_FILE
+from tasks.report.cells import COMBINATIONS_FILE, COVERAGE_FILE
 from tasks.text.slots import split_at_slots
 
 CONTROL_CHARACTERS = re.compile(
@@ -116,6 +116,7 @@ VIEWS: Mapping[str, str] = MappingProxyType(
     {
         **{config: config_file(config) for config in CONFIGS},
         "coverage": COVERAGE_FILE,
+        "combinations": COMBINATIONS_FILE,
         "manifest": MANIFEST_VIEW,
     }
 )

@@ -12,7 +12,9 @@ from tasks.release import open_release
 from tasks.report.cells import count_cells
 from tasks.report.names import Names
 from tasks.report.robustness import summarise_robustness
-from tests.tasks.release.example import a_response, an_effect, example_question
+from tests.release_fixtures import package_build
+from tests.tasks.release.example import a_response, an_effect, example_question, small_build
+from tests.tasks.report.test_report_numbers import wrong_numbers
 
 
 def test_a_release_lists_its_cells_in_a_file_the_report_and_show(planted_release: Path) -> None:
@@ -26,6 +28,20 @@ def test_a_release_lists_its_cells_in_a_file_the_report_and_show(planted_release
     assert sum(row["released"] for row in shown) == 36
     assert "coverage.csv" in open_release(planted_release).manifest.files
     assert "coverage.csv" in (planted_release / "report.html").read_text(encoding="utf-8")
+    assert not (planted_release / "combinations.csv").exists()
+
+
+def test_covered_combinations_are_in_release_report_and_show(tmp_path: Path) -> None:
+    release = package_build(tmp_path, small_build(), {"coverage": {"strength": 2, "min": 0}})
+    with (release / "combinations.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 10  # pairs of five dimensions
+    assert all(0 < int(row["covered"]) <= int(row["valid"]) for row in rows)
+    shown = call("show", place=release)["combinations"]
+    assert [{k: str(v) for k, v in row.items()} for row in shown] == rows
+    page = (release / "report.html").read_text(encoding="utf-8")
+    assert "Covered combinations" in page
+    assert wrong_numbers(page, release) == []
 
 
 def test_a_question_is_valid_if_every_model_answered_every_version() -> None:
