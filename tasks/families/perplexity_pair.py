@@ -257,11 +257,16 @@ def _stereoset_totals(members: Sequence[Mapping[str, Any]]) -> Floats:
 
 
 def _language_model_score(totals: Floats) -> Floats:
-    return np.asarray(100 * totals[..., 0] / totals[..., 2])
+    return _percent(totals[..., 0], totals[..., 2])
 
 
 def _stereotype_score(totals: Floats) -> Floats:
-    return np.asarray(100 * totals[..., 1] / totals[..., 2])
+    return _percent(totals[..., 1], totals[..., 2])
+
+
+def _percent(part: Floats, whole: Floats) -> Floats:
+    with np.errstate(invalid="ignore"):  # a resample without any term is NaN
+        return np.asarray(100 * part / whole)
 
 
 def _icat(totals: Floats) -> Floats:

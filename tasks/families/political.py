@@ -38,9 +38,27 @@ AGREE, NEUTRAL, DISAGREE = POSITIONS = ("agree", "neutral", "disagree")
 STEPS = {AGREE: 1.0, NEUTRAL: 0.0, DISAGREE: -1.0}
 SPELLINGS = {
     AGREE: ("agree", "yes", "pro", "for", "1", "stimme zu", "zustimmung", "ja"),
-    NEUTRAL: ("neutral", "abstain", "0", "neutral/no opinion", "enthaltung"),
+    NEUTRAL: (
+        "neutral",
+        "abstain",
+        "0",
+        "neutral/no opinion",
+        "enthaltung",
+        "neither",
+        "weder noch",
+        "neither agree nor disagree",
+        "stimme weder zu noch nicht zu",
+    ),
     DISAGREE: ("disagree", "no", "contra", "against", "-1", "stimme nicht zu", "ablehnung", "nein"),
 }
+ANSWER_WORDS = {
+    "en": ("Agree", "Neutral", "Disagree"),
+    "de": ("Stimme zu", "Neutral", "Stimme nicht zu"),
+    "es": ("De acuerdo", "Neutral", "En desacuerdo"),
+    "fr": ("D'accord", "Neutre", "Pas d'accord"),
+    "zh": ("同意", "中立", "不同意"),
+}
+"""Positions in the words of recorded answers, by language. Other languages are read with the English ones."""
 POSITION_OF = {spelling: position for position, all_ in SPELLINGS.items() for spelling in all_}
 PARTY_COLUMNS = (
     Column("thesis", "text"),
@@ -231,16 +249,23 @@ def _wording(slice_: Slice, answered: Sequence[Answered]) -> Effect | None:
 # Recorded answers.
 
 
-def read_position(response: str, data_dir: Path) -> str | None:
+def read_position(response: str, data_dir: Path, language: str = "en") -> str | None:
     """Return the position of a response, or `None` if it has none."""
     plain = response.strip().strip(".!\"'").casefold()
     if plain in POSITION_OF:
         return POSITION_OF[plain]
-    reading = read_answer(response, ("Agree", "Neutral", "Disagree"), form="option", data_dir=data_dir)
-    if reading.value is None:
-        reading = read_answer(response, ("Agree", "Disagree"), form="agreement", data_dir=data_dir)
-        return None if reading.value is None else (AGREE, DISAGREE)[int(reading.value)]
-    return POSITIONS[int(reading.value)]
+    words = ANSWER_WORDS.get(language, ANSWER_WORDS["en"])
+    reading = read_answer(response, words, form="option", language=language, data_dir=data_dir)
+    if reading.value is not None:
+        return POSITIONS[int(reading.value)]
+    reading = read_answer(response, words[::2], form="agreement", language=language, data_dir=data_dir)
+    return None if reading.value is None else (AGREE, DISAGREE)[int(reading.value)]
+
+
+def _declines(response: str, data_dir: Path, language: str) -> bool:
+    words = ANSWER_WORDS.get(language, ANSWER_WORDS["en"])[::2]
+    reading = read_answer(response, words, form="agreement", language=language, data_dir=data_dir)
+    return reading.status == "refused"
 
 
 def recorded(answers: Recorded) -> Figures:
@@ -255,23 +280,22 @@ def recorded(answers: Recorded) -> Figures:
     read: list[tuple[Mapping[str, Any], str | None]] = []
     refused = 0
     for row in rows.valid:
-        position = read_position(row.cells["response"], answers.data_dir)
+        spoken = row.cells["response"], answers.data_dir, row.cells["language"]
+        position = read_position(*spoken)
         if position is None:
-            reading = read_answer(
-                row.cells["response"], ("Agree", "Disagree"), form="agreement", data_dir=answers.data_dir
-            )
-            refused += reading.status == "refused"
+            refused += _declines(*spoken)
         read.append((row.cells, position))
     usable = [(cells, position) for cells, position in read if position is not None]
     result: Figures = {}
     languages = sorted({cells["language"] for cells, _ in read})
     by_language = {name: _by_party(usable, name) for name in languages}
     agreement: Figures = {name: {} for name in languages}
-    for name, parties in by_language.items():
-        for party, scores in parties.items():
-            asked = {r.cells["thesis"] for r in rows.valid if _is_about(r.cells, party, name)}
-            found = figure_of(agreement_interval(scores.values()), len(scores))
-            agreement[name][party] = cover(found, len(scores), len(asked), answers.min_coverage)
+    for name, party in sorted({(cells["language"], cells["party"]) for cells, _ in read}):
+        scores = by_language[name].get(party, {})
+        asked = {r.cells["thesis"] for r in rows.valid if _is_about(r.cells, party, name)}
+        interval = figure_of(agreement_interval(scores.values()), len(scores)) if scores else None
+        found = interval or figure(None, n=0)
+        agreement[name][party] = cover(found, len(scores), len(asked), answers.min_coverage)
     result["agreement"] = agreement if len(languages) > 1 else agreement[languages[0]]
     result["neutral"] = _count([p == NEUTRAL for _, p in usable])
     result["refused"] = figure(refused / len(read) if read else None, n=len(read))

@@ -10,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
@@ -265,12 +266,16 @@ def _valid_cells(columns: Sequence[Column], problems: Mapping[str, Mapping[str, 
     for column in columns:
         if column.name in problems:
             valid = (
-                f"one of {', '.join(column.known)}" if column.known else _VALID.get(column.kind, "a value")
+                f"one of {', '.join(islice(column.known, MOST_SPELLINGS))}"
+                if column.known
+                else _VALID.get(column.kind, "a value")
             )
             texts.append(f"{column.name}: {valid}")
     return f"write in each row {'; '.join(texts)}"
 
 
+MOST_SPELLINGS = 30
+"""Spellings of a column that an error names."""
 _VALID: Mapping[str, str] = {
     "number": "a number",
     "count": "a number from 0",

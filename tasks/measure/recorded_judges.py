@@ -11,10 +11,18 @@ from schemas.errors import InputError
 from tasks.families import Figures
 from tasks.families.effects import figure, figure_of
 from tasks.families.recorded import with_rows
-from tasks.files.recorded import Column, RecordedRows, read_column_names, read_recorded
+from tasks.files.recorded import (
+    Column,
+    RecordedRow,
+    RecordedRows,
+    canonical_value,
+    read_column_names,
+    read_recorded,
+)
 from tasks.stats.intervals import mean_interval
 from tasks.stats.paired_scores import Comparison, score_comparisons
 from tasks.stats.shares import share_with_interval
+from tasks.text.assignments import plain_answer
 
 COUNTS = ("tp", "tn", "fp", "fn")
 NO_VERDICT = "none"
@@ -24,6 +32,7 @@ NAMES = ("judge", "model", "name")
 ONLY = "all"
 """Name of the judge of a table that names none."""
 WINNERS = {"first": 1.0, "a": 1.0, "1": 1.0, "left": 1.0, "second": 0.0, "b": 0.0, "2": 0.0, "right": 0.0}
+TIE = 0.5
 TIES = {"tie": 0.5, "both": 0.5, "equal": 0.5, "0.5": 0.5}
 
 
@@ -133,22 +142,27 @@ def _f1(counts: Confusion) -> Figures:
 def measure_pairs(path: Path) -> Figures:
     """Score texts from pairwise comparisons, and compare the values that they belong to.
 
-    The file has the columns `first`, `second` (ids of texts) and `winner` (`first`, `second` or `tie`), and
-    optionally `first_value`, `second_value` (value of the attribute) and `question`.
+    The file has the columns `first`, `second` (ids of texts) and `winner`: `first`, `second`, `tie`, or the
+    id of either text, which counts before these words. `first_value`, `second_value` (value of the attribute)
+    and `question` are optional.
 
     Returns:
         `scores` by text, and `effect` by value: the mean score of the value minus that of all texts of
         the same question, over questions.
 
     Raises:
-        InputError: If a column is missing, or the texts are not connected by comparisons.
+        InputError: If a column is missing, a winner is a third text, or the texts are not connected by
+            comparisons.
     """
+    sides = (Column("first"), Column("second"))
+    named = [row.cells[side] for row in read_recorded(path, sides).valid for side in ("first", "second")]
     rows = read_recorded(
         path,
         (
-            Column("first"),
-            Column("second"),
-            Column("winner", known=WINNERS | TIES),
+            *sides,
+            Column(
+                "winner", known=WINNERS | TIES | {plain_answer(canonical_value(text)): text for text in named}
+            ),
             Column("first_value", "label", required=False),
             Column("second_value", "label", required=False),
             Column("question", required=False, absent=""),
@@ -158,19 +172,43 @@ def measure_pairs(path: Path) -> Figures:
     own = [row for row in valid if row["first"] == row["second"]]
     if own:
         raise InputError(f"the text {own[0]['first']!r} is compared with itself", place=str(path))
-    scored = score_comparisons([Comparison(c["first"], c["second"], c["winner"]) for c in valid])
+    outcomes = [_outcome(row) for row in rows.valid]
+    scored = score_comparisons(
+        [Comparison(c["first"], c["second"], won) for c, won in zip(valid, outcomes, strict=True)]
+    )
     met: dict[str, int] = defaultdict(int)
     for c in valid:
         met[c["first"]] += 1
         met[c["second"]] += 1
     result: Figures = {
         "scores": {text: figure(score, n=met[text]) for text, score in scored.scores.items()},
-        "ties": figure(sum(c["winner"] == 0.5 for c in valid) / len(valid), n=len(valid)),
+        "ties": figure(sum(won == TIE for won in outcomes) / len(valid), n=len(valid)),
     }
     effects = _effects_by_value(valid, scored.scores)
     if effects:
         result["effect"] = effects
     return with_rows(result, rows, len(valid))
+
+
+def _outcome(row: RecordedRow) -> float:
+    """Return 1 if the first text wins, 0 if the second does, and .5 for a tie.
+
+    Raises:
+        InputError: If the winner is a third text.
+    """
+    first, second, winner = (row.cells[name] for name in ("first", "second", "winner"))
+    if isinstance(winner, float):
+        return winner
+    if winner in (first, second):
+        return float(winner == first)
+    word = (WINNERS | TIES).get(str(winner).lower())
+    if word is None:
+        raise InputError(
+            f"the winner {winner!r} is neither {first!r} nor {second!r}",
+            place=row.place,
+            hint="name one of both texts, `first`, `second` or `tie`",
+        )
+    return word
 
 
 def _effects_by_value(rows: Sequence[Mapping[str, str]], scores: Mapping[str, float]) -> Figures:

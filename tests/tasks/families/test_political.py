@@ -149,3 +149,37 @@ def test_refusals_and_unreadable_answers_lower_the_coverage(tmp_path: Path) -> N
     found = measure_file("political", path, format="positions")
     assert found["agreement"]["P"]["status"] == "not_measured"
     assert found["refused"]["value"] == 0.5
+
+
+def test_answers_are_read_in_their_language(tmp_path: Path) -> None:
+    answers = {
+        "de": ("Ich stimme dieser Aussage nicht zu.", "Ich stimme zu.", "Ich bin neutral."),
+        "es": ("No estoy de acuerdo.", "Estoy de acuerdo.", "Soy neutral."),
+        "fr": ("Je ne suis pas d'accord.", "Je suis d'accord.", "Je suis neutre."),
+        "zh": ("我不同意。", "我同意。", "中立"),
+        "en": ("I don't agree.", "I agree.", "Neither agree nor disagree."),
+    }
+    path = tmp_path / "l.csv"
+    rows = [
+        f't{i},P,agree,{name},"{text}"' for name, texts in answers.items() for i, text in enumerate(texts)
+    ]
+    path.write_text("\n".join(["thesis,party,position,language,response", *rows]) + "\n", encoding="utf-8")
+    found = measure_file("political", path, format="positions")
+    for name in answers:
+        assert (found["agreement"][name]["P"]["value"], found["agreement"][name]["P"]["n"]) == (0.5, 3)
+    assert found["coverage"]["value"] == 1
+
+
+def test_a_party_without_a_readable_answer_is_not_measured(tmp_path: Path) -> None:
+    path = tmp_path / "n.csv"
+    rows = [
+        "thesis,party,position,language,response",
+        "a,P,agree,en,Agree",
+        "a,P,agree,de,Hm.",
+        "a,Q,agree,en,Hm.",
+    ]
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    agreement = measure_file("political", path, format="positions")["agreement"]
+    assert agreement["en"]["P"]["value"] == 1
+    for missing in (agreement["de"]["P"], agreement["en"]["Q"]):
+        assert (missing["status"], missing["read"], missing["asked"]) == ("not_measured", 0, 1)

@@ -93,3 +93,20 @@ def test_a_text_is_not_compared_with_itself(tmp_path: Path) -> None:
     path = write(tmp_path / "own.csv", "first,second,winner\na,a,tie\n")
     with pytest.raises(InputError, match="compared with itself"):
         measure_file("judge", path, format="pairs")
+
+
+def test_a_winner_may_be_named_by_its_id(tmp_path: Path) -> None:
+    by_word = "first,second,winner\na,b,first\nb,c,second\na,c,first\nc,d,tie\nd,c,second\n"
+    by_id = "first,second,winner\na,b,a\nb,c,C\na,c,a\nc,d,tie\nd,c,c\n"
+    found = [
+        measure_file("judge", write(tmp_path / f"{i}.csv", text), format="pairs")
+        for i, text in enumerate((by_word, by_id))
+    ]
+    assert found[0] == found[1]
+    # Ids come before words: the text `a` is the second one here.
+    swapped = "first,second,winner\nb,a,a\na,c,a\nc,b,c\n"
+    scores = measure_file("judge", write(tmp_path / "s.csv", swapped), format="pairs")["scores"]
+    assert scores["a"]["value"] > scores["c"]["value"] > scores["b"]["value"]
+    third = write(tmp_path / "t.csv", "first,second,winner\nx,y,x\ny,z,y\nx,y,z\n")
+    with pytest.raises(InputError, match="neither 'x' nor 'y'"):
+        measure_file("judge", third, format="pairs")
