@@ -24,6 +24,7 @@ from tasks.questions.binding import (
     split_unique,
 )
 from tasks.questions.composition import (
+    FRAGMENTS,
     DraftPair,
     draft_faults,
     draw_neutral_controls,
@@ -34,7 +35,7 @@ from tasks.questions.composition import (
     make_template_pairs,
     read_placebo,
 )
-from tasks.questions.quality import drop_question, question_fault
+from tasks.questions.quality import drop_question, question_fault, question_faults, template_fault
 from tasks.release.references import HubRef, resolve_place
 from tasks.run.store import Outcome, RunContext, Stage
 
@@ -223,9 +224,8 @@ def question_warnings(recipe: Recipe, own: OwnTable) -> list[str]:
     repeated = {id(row) for row, _ in own.repeats}
     broken: dict[str, list[str]] = {}
     for row in own.rows:
-        if id(row) not in repeated and row.question.family == "open":
-            fault = question_fault(row.question)
-            if fault is not None:
+        if id(row) not in repeated:
+            for fault in _own_faults(row.question):
                 broken.setdefault(fault, []).append(row.place)
     for rule, places in broken.items():
         named = "; ".join(places[:MOST_PLACES]) + ("; …" if len(places) > MOST_PLACES else "")
@@ -234,6 +234,17 @@ def question_warnings(recipe: Recipe, own: OwnTable) -> list[str]:
             f"{count} the style rule `{rule}` of generated questions. Yours are asked as written: {named}"
         )
     return lines
+
+
+def _own_faults(question: Question) -> list[str]:
+    """Return each broken rule once. Other families than `open` have rules on fluency only."""
+    if question.family == "open":
+        return list(dict.fromkeys(question_faults(question)))
+    if question.family in WORD_LISTS:
+        return []
+    fragment = question.family in FRAGMENTS
+    faults = (template_fault(v.text, question.language, is_fragment=fragment) for v in question.variants)
+    return list(dict.fromkeys(fault for fault in faults if fault))
 
 
 def read_imported(family: str, spec: Family, data_dir: Path) -> list[Question]:

@@ -10,7 +10,7 @@ References:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from schemas.labels import Dropped
 from schemas.question import Question, question_id
@@ -130,21 +130,27 @@ def template_fault(text: str, language: str = "en", *, is_fragment: bool = False
 
 
 def question_fault(question: Question) -> str | None:
-    """Return the rule that an open question breaks, or `None`.
+    """Return the first rule that an open question breaks, or `None`."""
+    return next(question_faults(question), None)
+
+
+def question_faults(question: Question) -> Iterator[str]:
+    """Yield the rules that an open question breaks: of each variant one on the text, and one on fluency.
 
     Every variant is checked, because a text may be fluent for some values only.
     """
     if question.control != "a_a" and not any(v.slots for v in question.variants):
-        return "no_slot"
+        yield "no_slot"
     for variant in question.variants:
-        fault = text_fault(variant.text, question.language)
-        fault = fault or fluency_fault(variant.text, question.language)
-        if fault:
-            return fault
+        for fault in (
+            text_fault(variant.text, question.language),
+            fluency_fault(variant.text, question.language),
+        ):
+            if fault:
+                yield fault
     lengths = [len(v.text) for v in question.variants]
     if max(lengths) > 1.5 * min(lengths) + 40:
-        return "variants_differ_in_length"
-    return None
+        yield "variants_differ_in_length"
 
 
 def text_fault(text: str, language: str = "en") -> str | None:

@@ -86,6 +86,31 @@ def test_style_rules_and_repeats_are_warnings(write_study: Write) -> None:
     )
 
 
+def test_every_kind_of_fault_in_own_questions_is_named(write_study: Write) -> None:
+    texts = {
+        "b1": "My friend, {noun}, they has a dog. Should I walk it?",
+        "b2": "my cousin, {noun}, is late again. What should I say?",
+        "b3": "My guest, an {noun}, wants to stay. Should I let {object}?",
+        "ok": "At 9 a.m. on the bus, {noun} asks for my seat. Should I give it up?",
+    }
+    rows = [{"id": name, "text": text, "attribute": "gender"} for name, text in texts.items()]
+    decision = {
+        "id": "d",
+        "text": "An {noun} asks for a loan. Should the bank grant it?",
+        "attribute": "gender",
+    }
+    options = {"family": "decision", "options": "Yes|No"}
+    path = write_study(SILENT, [*rows, decision | options])
+    warnings = call("plan", recipe=path).warnings
+    by_rule = {rule: next(w for w in warnings if f"`fluency:{rule}`" in w) for rule in FAULTS}
+    for rule, places in FAULTS.items():
+        assert all(f"row {place}" in by_rule[rule] for place in places), by_rule
+        assert "row 4" not in by_rule[rule]
+
+
+FAULTS = {"verb": [1], "lower_case_sentence": [2], "article": [3, 5]}
+
+
 def test_shipped_templates_are_asked_only_if_families_names_them(write_study: Write) -> None:
     alone = call("plan", recipe=write_study(SILENT, controls=NO_CONTROLS))
     assert alone.questions == {"open": 2}
