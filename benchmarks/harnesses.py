@@ -19,6 +19,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,28 +78,39 @@ def create_environment(home: Path, name: str) -> Path:
 
 def run_inspect(commands: Path, release: Path, endpoint: Endpoint, out: Path, samples: int) -> Figures:
     """Run every Inspect task of the release and return its figures."""
-    figures = {}
     kinds = sorted(read_eval_file(release)["families"].values(), key=lambda kind: str(kind["inspect"]))
+    groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for kind in kinds:
-        task, reads = kind["inspect"], kind.get("reads")
+        reads = kind.get("reads")
         if reads == "likelihood" and not endpoint.scores_texts:
             continue
-        logs = out / task
-        shutil.rmtree(logs, ignore_errors=True)
-        command = [
-            *(str(commands / "inspect"), "eval", f"{release / 'evals' / 'counterfoil_inspect.py'}@{task}"),
-            *("--model", f"openai-api/local/{MODEL}", "--display", "none"),
-            *("--log-dir", str(logs), "--log-format", "json"),
+        arguments = (
             *(() if reads == "likelihood" else ("-T", f"samples={samples}")),
             *(() if reads else ("-T", "max_tokens=24")),
+        )
+        groups[arguments].append(kind["inspect"])
+    logs = out / "inspect"
+    shutil.rmtree(logs, ignore_errors=True)
+    for arguments, tasks in groups.items():  # tasks with equal arguments start one process
+        command = [
+            *(str(commands / "inspect"), "eval"),
+            *(f"{release / 'evals' / 'counterfoil_inspect.py'}@{task}" for task in tasks),
+            *("--model", f"openai-api/local/{MODEL}", "--display", "none"),
+            *("--log-dir", str(logs), "--log-format", "json"),
+            *arguments,
         ]
         _run(command, out, LOCAL_BASE_URL=endpoint.url, LOCAL_API_KEY=endpoint.key)
-        (log,) = logs.glob("*.json")
-        results = json.loads(log.read_text())["results"]
+    figures = {}
+    for path in sorted(logs.glob("*.json")):
+        log = json.loads(path.read_text())
+        task, results = log["eval"]["task"].rpartition("/")[2], log["results"]
         figures[f"{task}.rows"] = float(results["completed_samples"])
         for score in results["scores"]:
             for metric in score["metrics"].values():
                 figures[f"{task}.{score['name']}.{metric['name']}"] = float(metric["value"])
+    missing = {task for tasks in groups.values() for task in tasks} - {f.partition(".")[0] for f in figures}
+    if missing:
+        sys.exit(f"no log of {', '.join(sorted(missing))}")
     return figures
 
 

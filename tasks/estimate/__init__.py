@@ -451,9 +451,9 @@ def plan_stages(
     recipe, searched = context.recipe, size.searched
     targets, holdout_targets = recipe.models.targets, recipe.models.holdout_targets or recipe.models.targets
     held_out = holdout_population(recipe, searched, assumed)
-    judged = replace(
-        held_out, questions=count_prompts(recipe) * (held_out.questions + size.anchors.questions)
-    )
+    reworded = max(0, held_out.questions - held_out.controls) * sum(n for _, n in rewordings_of(recipe))
+    asked_again = count_prompts(recipe) * (held_out.questions + size.anchors.questions)
+    judged = replace(held_out, questions=asked_again + reworded)
     # A survey asks every question once, in the phase of the hold-out, and has no near misses.
     compared = replace(searched, questions=0, controls=0, calls=0) if recipe.is_survey else searched
     accepted = 0 if recipe.is_survey else count_accepted(recipe, searched, assumed)
@@ -662,11 +662,7 @@ def variation_work(context: RunContext, size: BuildSize, held_out: QuestionPopul
     rewordings are included.
     """
     recipe = context.recipe
-    per_question: list[tuple[str, int]] = []
-    if recipe.variants:
-        per_question += [(p, recipe.variants.count) for p in recipe.variants.principles]
-    if recipe.augment:
-        per_question += [(f"{STYLE}{style}", 1) for style in recipe.augment.styles]
+    per_question = rewordings_of(recipe)
     if not per_question:
         return []
     chosen = (size.choices, held_out)
@@ -691,6 +687,13 @@ def variation_work(context: RunContext, size: BuildSize, held_out: QuestionPopul
             read = (2 * text + REWORDING_TOKENS) * calls
             costs.append(_cost(context, judge, calls, read, recipe.judging.max_tokens * calls))
     return [("vary", originals * count, costs)]
+
+
+def rewordings_of(recipe: Recipe) -> list[tuple[str, int]]:
+    """Return the principles and styles of the recipe, with the number of rewordings per question."""
+    variants, styles = recipe.variants, recipe.augment.styles if recipe.augment else ()
+    principles = [(p, variants.count) for p in variants.principles] if variants else []
+    return [*principles, *((f"{STYLE}{style}", 1) for style in styles)]
 
 
 def _uncontrolled(population: QuestionPopulation) -> float:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
+from typing import Any
 
+import pytest
+import yaml
+
+from flows.commands import call
 from tasks.estimate import (
     describe_missing_controls,
     describe_unchecked_rewordings,
@@ -47,3 +52,32 @@ def test_rewordings_that_no_judge_compares_are_a_warning(judge: str, warned: boo
         variants={"principles": ["paraphrase"], "model": "openai:llama-3-8b"},
     )
     assert bool(describe_unchecked_rewordings(recipe, DATA)) == warned
+
+
+def test_judges_are_counted_for_rewordings_and_other_prompts(tmp_path: Path) -> None:
+    recipe: dict[str, Any] = {
+        "name": "counted",
+        "attributes": ["gender"],
+        "models": {
+            "targets": ["openai:llama-3.1-8b@http://127.0.0.1:9/v1"],
+            "judges": [JUDGE],
+            "generator": JUDGE,
+        },
+        "families": {"open": {"questions": 8, "samples": 2}},
+        "selection": "none",
+        "holdout": {"samples": 2},
+        "controls": {"a_a": 0.3, "placebo": 0, "neutral": 0},
+        "variants": {"principles": ["paraphrase", "context"], "count": 2},
+        "budget": {"free": [TARGET, JUDGE]},
+        "evolve": {"rounds": 0},
+    }
+    prompted = {**recipe, "prompting": {"system": {"terse": "Be brief."}}}
+    for changed, rows in ((recipe, 10 + 8 * 4), (prompted, 2 * 10 + 8 * 4)):
+        path = tmp_path / "counted.yaml"
+        path.write_text(yaml.safe_dump(changed), encoding="utf-8")
+        stages = {stage.name: stage for stage in call("plan", recipe=path).stages}
+        assert stages["judge_holdout"].rows == rows
+
+
+TARGET = "openai:llama-3.1-8b@http://127.0.0.1:9/v1"
+JUDGE = "openai:gpt-4.1@http://127.0.0.1:9/v1"
