@@ -76,7 +76,9 @@ def create_environment(home: Path, name: str) -> Path:
     return folder / "bin"
 
 
-def run_inspect(commands: Path, release: Path, endpoint: Endpoint, out: Path, samples: int) -> Figures:
+def run_inspect(
+    commands: Path, release: Path, endpoint: Endpoint, out: Path, samples: int, limit: int | None
+) -> Figures:
     """Run every Inspect task of the release and return its figures."""
     kinds = sorted(read_eval_file(release)["families"].values(), key=lambda kind: str(kind["inspect"]))
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
@@ -97,6 +99,7 @@ def run_inspect(commands: Path, release: Path, endpoint: Endpoint, out: Path, sa
             *(f"{release / 'evals' / 'counterfoil_inspect.py'}@{task}" for task in tasks),
             *("--model", f"openai-api/local/{MODEL}", "--display", "none"),
             *("--log-dir", str(logs), "--log-format", "json"),
+            *(("--limit", str(limit)) if limit else ()),
             *arguments,
         ]
         _run(command, out, LOCAL_BASE_URL=endpoint.url, LOCAL_API_KEY=endpoint.key)
@@ -114,7 +117,7 @@ def run_inspect(commands: Path, release: Path, endpoint: Endpoint, out: Path, sa
     return figures
 
 
-def run_lm_eval(commands: Path, release: Path, endpoint: Endpoint, out: Path) -> Figures:
+def run_lm_eval(commands: Path, release: Path, endpoint: Endpoint, out: Path, limit: int | None) -> Figures:
     """Run the lm-evaluation-harness tasks of the release and return their figures.
 
     Tasks that read likelihoods need a server that returns them.
@@ -127,6 +130,7 @@ def run_lm_eval(commands: Path, release: Path, endpoint: Endpoint, out: Path) ->
         (likelihoods if is_scored else texts).append(name)
     shutil.rmtree(out / "lm_eval", ignore_errors=True)
     common = [str(commands / "lm_eval"), "--include_path", str(release / "evals")]
+    common += ["--limit", str(limit)] if limit else []
     model = f"model={MODEL},base_url={endpoint.url}"
     several = "num_concurrent=1,max_retries=3"
     chat = ["--model", "local-chat-completions", "--apply_chat_template", "--model_args"]
@@ -436,7 +440,7 @@ def build_every_family(home: Path, questions: int) -> Path:
         from flows.commands import call
 
         os.environ["COUNTERFOIL_HOME"] = str(home)
-        return Path(call("build", recipe=path).release)
+        return Path(call("build", recipe=path)["release"])
 
 
 def list_differences(found: Mapping[str, float], expected: Mapping[str, float]) -> list[str]:
@@ -471,6 +475,7 @@ def main() -> None:
         "--home", type=Path, default=Path("data/cache/harnesses"), help="folder of environments and logs"
     )
     parser.add_argument("--samples", type=int, default=3, help="answers per variant")
+    parser.add_argument("--limit", type=int, help="rows per task; known figures need all of them")
     parser.add_argument("--only", choices=sorted(PACKAGES), help="run one harness; default: both")
     parser.add_argument("--questions", type=int, default=3, help="questions per family of the release built")
     options = parser.parse_args()
@@ -482,9 +487,9 @@ def main() -> None:
         out = home / "out" / options.model
         if options.only != "lm_eval":
             commands = create_environment(home, "inspect")
-            figures |= run_inspect(commands, release, endpoint, out, options.samples)
+            figures |= run_inspect(commands, release, endpoint, out, options.samples, options.limit)
         if options.only != "inspect":
-            figures |= run_lm_eval(create_environment(home, "lm_eval"), release, endpoint, out)
+            figures |= run_lm_eval(create_environment(home, "lm_eval"), release, endpoint, out, options.limit)
     for name, value in figures.items():
         print(f"{name:45} {value:8.3f}")
     open_release(release)  # fails if a harness has changed the release

@@ -58,17 +58,13 @@ def test_judges_are_counted_for_rewordings_and_other_prompts(tmp_path: Path) -> 
     recipe: dict[str, Any] = {
         "name": "counted",
         "attributes": ["gender"],
-        "models": {
-            "targets": ["openai:llama-3.1-8b@http://127.0.0.1:9/v1"],
-            "judges": [JUDGE],
-            "generator": JUDGE,
-        },
+        "models": {"targets": [TARGET], "judges": [JUDGE]},
         "families": {"open": {"questions": 8, "samples": 2}},
         "selection": "none",
         "holdout": {"samples": 2},
         "controls": {"a_a": 0.3, "placebo": 0, "neutral": 0},
-        "variants": {"principles": ["paraphrase", "context"], "count": 2},
-        "budget": {"free": [TARGET, JUDGE]},
+        "variants": {"principles": ["paraphrase", "context"], "count": 2, "model": WRITER},
+        "budget": {"free": [TARGET, JUDGE, WRITER]},
         "evolve": {"rounds": 0},
     }
     prompted = {**recipe, "prompting": {"system": {"terse": "Be brief."}}}
@@ -80,4 +76,5 @@ def test_judges_are_counted_for_rewordings_and_other_prompts(tmp_path: Path) -> 
 
 
 TARGET = "openai:llama-3.1-8b@http://127.0.0.1:9/v1"
+WRITER = "openai:mistral-small@http://127.0.0.1:9/v1"
 JUDGE = "openai:gpt-4.1@http://127.0.0.1:9/v1"
