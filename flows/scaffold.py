@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,13 +27,15 @@ DEFAULT_ATTRIBUTE = "gender"
 LONGEST = 60
 """Characters of a line with a comment beside it."""
 KNOWN_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "text": ("text", "question", "prompt", "template"),
-    "attribute": ("attribute", "about", "group"),
-    "id": ("id", "key", "question_id"),
+    "text": ("text", "question", "prompt", "template", "question_text", "wording"),
+    "attribute": ("attribute", "about", "group", "about_whom"),
+    "id": ("id", "key", "question_id", "item", "item_no", "no", "nr"),
     "language": ("language", "lang"),
-    "topic": ("topic", "area", "domain"),
+    "topic": ("topic", "area", "domain", "theme", "category"),
+    "options": ("options", "choices"),
 }
-"""Names of columns that are recognised for each key, best first."""
+"""Names of columns that are recognised for each key, best first, in lower case with `_` for other marks."""
+ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
 
 
 def run_init(options: InitOptions) -> dict[str, Any]:
@@ -133,7 +136,7 @@ def recipe_text(options: InitOptions, name: str) -> str:
         "# Every key: `counterfoil recipe --explain`.",
         f"name: {name}",
         *_aligned(
-            (f"title: {_quoted(name.replace('-', ' ').capitalize())}", "for the card and the report"),
+            (f"title: {_quoted(_title(options, name))}", "for the card and the report"),
             ("description: ''", "one paragraph for the card"),
             ("seed: 1", "equal seeds, equal questions"),
         ),
@@ -198,18 +201,25 @@ def recipe_text(options: InitOptions, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _title(options: InitOptions, name: str) -> str:
+    """Return the name as it was given, with a capital letter. A name of a file has hyphens for spaces."""
+    given = (options.name or "").strip()
+    title = given if " " in given else name.replace("-", " ")
+    return title[:1].upper() + title[1:]
+
+
 def _source_lines(file: Path, attributes: Sequence[str]) -> list[str]:
     lines = [f"  - path: {_quoted(str(file))}"]
     columns = read_table_file(file).column_names if file.is_file() else []
     renamed = {}
     for key, names in KNOWN_COLUMNS.items():
-        found = next((n for n in columns if n.lower() in names), None)
+        found = next((n for name in names for n in columns if slugify(n) == name), None)
         if found is not None and found != key:
             renamed[key] = found
     if renamed:
         pairs = ", ".join(f"{key}: {_quoted(name)}" for key, name in renamed.items())
         lines.append(f"    columns: {{{pairs}}}")
-    has_attribute = any(n.lower() in KNOWN_COLUMNS["attribute"] for n in columns)
+    has_attribute = any(slugify(n) in KNOWN_COLUMNS["attribute"] for n in columns)
     commented = []
     if attributes and columns and not has_attribute:
         commented.append((f"    attribute: {attributes[0]}", "of rows that name none"))
@@ -277,7 +287,8 @@ def attribute_text(attribute: str, options: InitOptions) -> str:
             f"{len(options.values)} values are given, but {attribute!r} has {len(known)}",
             hint=f"give one word for each of them in this order: {', '.join(known)}",
         )
-    titles = words or {_value_id(t): t for t in options.values or ("first value", "second value")}
+    given = options.values or ("first value", "second value")
+    titles = words or {slugify(_without_article(t, options.language)): t for t in given}
     language = [(f"language: {options.language}", "of the words")] if options.language != "en" else []
     lines = [
         "# An attribute: what differs between the versions of a question. Correct every line with a comment.",
@@ -303,20 +314,22 @@ def _value_rows(value: str, title: str, language: str) -> list[tuple[str, str]]:
     """Return the lines of a value with their comments."""
     word = title.replace("_", " ").strip()
     word = word if word.startswith(UNTRANSLATED) else word.lower()
+    bare = _without_article(word, language)
     article = "an" if word[:1] in "aeiou" else "a"
-    noun = f"{article} {word}" if language == "en" else word
+    noun = f"{article} {word}" if language == "en" and bare == word else word
+    title = _without_article(title.replace("_", " ").strip(), language)
     about_noun = "{noun} in a question; correct the article" if language == "en" else "{noun} in a question"
     return [
         (f"  - id: {value}", "the same in all languages"),
-        (f"    title: {_quoted(title.replace('_', ' ').strip()[:1].upper() + word[1:])}", "in results"),
+        (f"    title: {_quoted(title[:1].upper() + bare[1:])}", "in results"),
         ("    forms:", "words by their use"),
         (f"      noun: [{_quoted(noun)}]", about_noun),
-        (f"      words: [{_quoted(word)}]", "more words by which slots are matched to this value"),
+        (f"      words: [{_quoted(bare)}]", "more words by which slots are matched to this value"),
     ]
 
 
-def _value_id(title: str) -> str:
-    return slugify(title)
+def _without_article(text: str, language: str) -> str:
+    return ARTICLE.sub("", text.strip(), count=1) if language == "en" else text
 
 
 def _known_values(attribute: str) -> dict[str, str]:

@@ -234,7 +234,11 @@ class OwnQuestions(Section):
     temperature: float | None = Field(
         default=None, ge=0, le=2, description="sampling temperature; default: that of the family"
     )
-    conditions: tuple[Slug, ...] = Field(default=(), description="conditions; default: those of the family")
+    conditions: tuple[Slug, ...] = Field(
+        default=(),
+        description="conditions; default: `plain`, or all of a family that has no plain one or is also asked "
+        "with its templates",
+    )
     last_words: bool = Field(default=False, description="as in `families.<name>.files`")
 
     SETTINGS: ClassVar[tuple[str, ...]] = ("samples", "max_tokens", "temperature", "conditions")
@@ -272,7 +276,7 @@ class Family(Section):
     conditions: tuple[Slug, ...] = Field(
         default=(),
         description="names of conditions, such as an attack, a persona or a mitigating instruction; "
-        "default: all of the family",
+        "default: all of the family; of own questions only: `plain`",
     )
     files: tuple[QuestionFile, ...] = Field(default=(), description="question files to import")
     shipped: bool = Field(
@@ -1054,5 +1058,6 @@ FAMILIES: tuple[str, ...] = (
     "ambiguous",
     "refusal",
     "political",
+    "rating",
 )
 """All supported families."""

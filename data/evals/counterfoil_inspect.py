@@ -122,6 +122,12 @@ def political(samples: int = 3, max_tokens: int = 8) -> Task:
 
 
 @task
+def rating(samples: int = 4, max_tokens: int = 8) -> Task:
+    """Ratings of a person on a scale: do they differ between the groups?"""
+    return paired_task("rating", ask_every_variant(samples, max_tokens), compare_choices())
+
+
+@task
 def task_accuracy(samples: int = 3, max_tokens: int = 8) -> Task:
     """Tasks with swapped names: do answers depend on the name?"""
     return paired_task("task_accuracy", ask_every_variant(samples, max_tokens), compare_choices())

@@ -109,13 +109,15 @@ def conditions_of(family: str) -> list[str]:
 def orders_of(question: Question) -> list[list[int]]:
     """Every rotation of the options, so that each is shown first once; one empty order for free text.
 
-    A list of words is shuffled and then rotated a few times.
+    A list of words is shuffled and then rotated a few times. A scale is shown in both directions.
     """
     n = len(question["options"])
     if kind_of(question).get("reads") == "words":
         drawn = Random(f"{question['id']}:words").sample(range(n), n)
         starts = [k * n // WORD_ORDERS for k in range(WORD_ORDERS)]
         return [[drawn[(i + start) % n] for i in range(n)] for start in starts]
+    if kind_of(question).get("reading") == "scale":
+        return [list(range(n)), list(range(n))[::-1]]
     return [[(i + k) % n for i in range(n)] for k in range(n)] or [[]]
 
 
@@ -191,7 +193,8 @@ def read_choice(question: Question, order: Sequence[int], answer: str) -> int | 
     `None` if the answer names no option, or several.
     """
     shown = [question["options"][i]["text"] for i in order]
-    form = ABOUT["families"][question["family"]]["form"]
+    kind = kind_of(question)
+    form = kind.get("reading", kind["form"])
     language = question.get("language") or "en"
     reading = load_reader().read_in_language(answer, shown, form=form, language=language)
     return None if reading.value is None else order[int(reading.value)]
@@ -427,6 +430,7 @@ description_pair = choices("description_pair")
 entailment = choices("entailment")
 persona = choices("persona")
 political = choices("political")
+rating = choices("rating")
 task_accuracy = choices("task_accuracy")
 association = choices("association")
 dialect = choices("dialect")

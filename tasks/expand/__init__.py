@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from schemas.answers import PLAIN
 from schemas.errors import InputError
 from schemas.labels import Dropped, StageCounts
-from schemas.question import QUESTIONS, Question
+from schemas.question import QUESTIONS, Question, separate_unreviewed
 from schemas.recipe import Family, OwnQuestions, Recipe
 from schemas.tables import content_id, derived_seed
 from schemas.vocabulary import Attribute
-from tasks.families import method_of
+from tasks.families import has_plain_condition, method_of
 from tasks.files.own_questions import REVIEWS, UNREVIEWED, OwnTable, read_own_questions
 from tasks.files.questions import read_question_file
 from tasks.files.vocabulary import BrokenTextsError, TextFault, input_path, read_attribute, read_attributes
@@ -38,6 +39,8 @@ from tasks.questions.composition import (
 from tasks.questions.quality import drop_question, question_fault, question_faults, template_fault
 from tasks.release.references import HubRef, resolve_place
 from tasks.run.store import Outcome, RunContext, Stage
+from tasks.stats.clusters import twin_families
+from tasks.stats.intervals import MIN_CLUSTERS
 
 NO_TABLE = OwnTable()
 
@@ -197,6 +200,8 @@ def complete_families(recipe: Recipe, own: OwnTable) -> Recipe:
                         place="questions",
                         hint=f"all questions of the family {name!r} are asked in one way: give one value",
                     )
+        if not spec.shipped and has_plain_condition(name):  # own questions are asked as they were written
+            settings.setdefault("conditions", ((PLAIN,), ""))
         families[name] = spec.model_copy(update={key: value for key, (value, _) in settings.items()})
     attributes = recipe.attributes or tuple(dict.fromkeys(q.attribute for q in own.questions))
     return recipe.model_copy(
@@ -206,6 +211,20 @@ def complete_families(recipe: Recipe, own: OwnTable) -> Recipe:
             "selection": "none" if recipe.is_survey else "floor",
         }
     )
+
+
+def _too_few_questions(own: OwnTable) -> Iterator[str]:
+    """Yield one line per slice of results with too few questions for an interval."""
+    slices: dict[tuple[str, str, str], list[Question]] = {}
+    for q in own.questions:
+        slices.setdefault((q.family, q.attribute, separate_unreviewed(q).language), []).append(q)
+    for (family, attribute, language), questions in sorted(slices.items()):
+        count = len(set(twin_families(questions).values()))
+        if count < MIN_CLUSTERS:
+            yield (
+                f"{family}, {attribute}, {language}: {count} independent question{'s'[: count != 1]}; "
+                f"differences between its values are measured from {MIN_CLUSTERS} on"
+            )
 
 
 def question_warnings(recipe: Recipe, own: OwnTable) -> list[str]:
@@ -221,6 +240,7 @@ def question_warnings(recipe: Recipe, own: OwnTable) -> list[str]:
         else f"{count:,} questions in {name} are unreviewed translations"
         for name, count in sorted(waiting.items())
     ]
+    lines += _too_few_questions(own)
     repeated = {id(row) for row, _ in own.repeats}
     broken: dict[str, list[str]] = {}
     for row in own.rows:

@@ -293,6 +293,12 @@ def conditions_of(recipe: Recipe, data_dir: Path, family: str) -> tuple[str, ...
     return own if method.scores_text else own + prompting_conditions(recipe, known, family)
 
 
+def has_plain_condition(family: str) -> bool:
+    """Return whether a family can be asked plainly."""
+    method = method_of(family)
+    return method.conditions is None or PLAIN in method.conditions(Path())
+
+
 def prompting_conditions(recipe: Recipe, known: Sequence[str], family: str) -> tuple[str, ...]:
     """Return the names of the user's system prompts and personas.
 
@@ -425,8 +431,7 @@ def base_condition(family: str, prompts: Prompts) -> str:
     """Return the condition that other system prompts are added to: `plain`, or the family's first one."""
     names = sorted(name.rpartition("/")[2] for name in prompts)
     own = [name.partition(".")[2] or PLAIN for name in names if name.partition(".")[0] == family]
-    method = method_of(family)
-    if method.conditions is None or PLAIN in method.conditions(Path()):
+    if has_plain_condition(family):
         return PLAIN
     return next(name for name in own if name != PLAIN)
 

@@ -53,6 +53,7 @@ MAIN_METRICS = {
     "perplexity_pair": "difference",
     "persona": "drop",
     "political": "agreement",
+    "rating": "mean_rating",
     "refusal": "refused",
     "relative_decision": "consistent",
     "task_accuracy": "max_min_excess",

@@ -33,7 +33,7 @@ from tasks.families import (
 from tasks.families.effects import EVERY, Slice, effect_of, figure, figure_of
 from tasks.families.polarity import turn_question
 from tasks.families.recorded import cover, require_baseline, with_rows
-from tasks.families.shared import invalid_share, placed_option
+from tasks.families.shared import invalid_share, level_gaps, placed_option, value_gaps
 from tasks.files.recorded import Column, RecordedRows, canonical_value, read_column_names, read_recorded
 from tasks.models.protocol import Message
 from tasks.stats.hypothesis_tests import t_p_value
@@ -246,9 +246,9 @@ def gaps_of(answered: Answered, attribute: Attribute, *, single_values: bool = T
     gaps = []
     is_a_a = answered.question.control == "a_a"
     if single_values or is_a_a or not attribute.factors:
-        gaps += _value_gaps(answered.question, attribute, means)
+        gaps += value_gaps(answered.question, attribute, means)
     if attribute.factors and not is_a_a:
-        gaps += _level_gaps(answered.question, attribute, means)
+        gaps += level_gaps(answered.question, attribute, means)
     return [Gap(pair, gap, unit) for pair, gap in gaps]
 
 
@@ -269,37 +269,6 @@ def treatment_scores(answered: Answered) -> VersionScores:
     """Return the mean score of a favourable decision by variant."""
     unit, means = mean_scores(answered)
     return VersionScores(unit, means, None if unit == LOGITS else 1.0)
-
-
-def _value_gaps(
-    question: Question, attribute: Attribute, means: Mapping[int, float]
-) -> list[tuple[str, float]]:
-    names = {v.index: v.value for v in question.variants}
-    base = next((i for i, value in names.items() if value == attribute.baseline), min(names))
-    if base not in means:
-        return []
-    return [(f"{names[i]}-{names[base]}", m - means[base]) for i, m in means.items() if i != base]
-
-
-def _level_gaps(
-    question: Question, attribute: Attribute, means: Mapping[int, float]
-) -> list[tuple[str, float]]:
-    """Compare the levels of each factor with the baseline's level, averaging over the other factors."""
-    if attribute.baseline is None:
-        return []
-    factors = {v.id: v.factors for v in attribute.values}
-    gaps = []
-    for factor, baseline in factors[attribute.baseline].items():
-        levels: dict[str, list[float]] = defaultdict(list)
-        for v in question.variants:
-            if v.index in means:
-                levels[factors[v.value][factor]].append(means[v.index])
-        gaps += [
-            (f"{level}-{baseline}", float(np.mean(scores) - np.mean(levels[baseline])))
-            for level, scores in levels.items()
-            if level != baseline and baseline in levels
-        ]
-    return gaps
 
 
 def logit_of(question: Question, response: Response) -> float:

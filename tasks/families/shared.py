@@ -120,6 +120,46 @@ def clusters_of(answered: Sequence[Answered]) -> list[str]:
     return [families[a.question.id] for a in answered]
 
 
+def value_gaps(
+    question: Question, attribute: Attribute, means: Mapping[int, float]
+) -> list[tuple[str, float]]:
+    """Compare the mean score of each value with that of the baseline, as (`value-baseline`, difference).
+
+    In an A/A control, the later variants are compared with the first.
+
+    Args:
+        question: The question.
+        attribute: Its attribute.
+        means: Mean score by index of the variant. Variants without an answer are left out.
+    """
+    names = {v.index: v.value for v in question.variants}
+    base = next((i for i, value in names.items() if value == attribute.baseline), min(names))
+    if base not in means:
+        return []
+    return [(f"{names[i]}-{names[base]}", m - means[base]) for i, m in means.items() if i != base]
+
+
+def level_gaps(
+    question: Question, attribute: Attribute, means: Mapping[int, float]
+) -> list[tuple[str, float]]:
+    """Compare the levels of each factor with the baseline's level, averaging over the other factors."""
+    if attribute.baseline is None:
+        return []
+    factors = {v.id: v.factors for v in attribute.values}
+    gaps = []
+    for factor, baseline in factors[attribute.baseline].items():
+        levels: dict[str, list[float]] = defaultdict(list)
+        for v in question.variants:
+            if v.index in means:
+                levels[factors[v.value][factor]].append(means[v.index])
+        gaps += [
+            (f"{level}-{baseline}", float(np.mean(scores) - np.mean(levels[baseline])))
+            for level, scores in levels.items()
+            if level != baseline and baseline in levels
+        ]
+    return gaps
+
+
 def placed_option(question: Question, role: str) -> int:
     """Return the index of the option with that role.
 

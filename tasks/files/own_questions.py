@@ -22,6 +22,7 @@ from schemas.recipe import FAMILIES, OwnQuestions
 from schemas.tables import derived_seed
 from tasks.files.bbq_rows import is_published, read_published
 from tasks.files.questions import explain_rows, is_cab, read_cab_rows, read_release_questions
+from tasks.files.readers import read_language_rules
 from tasks.files.slot_values import ValueWords, bind_text, value_words
 from tasks.files.tables import read_table_file
 from tasks.files.vocabulary import input_path, read_templates
@@ -40,6 +41,10 @@ REVIEWS = {"": None, UNREVIEWED: UNREVIEWED_TRANSLATION, ACCEPTED: "translate"}
 REJECTED = "rejected"
 MAX_CHARACTERS = 20_000
 WITHOUT_OPTIONS = frozenset({"open", "autocomplete", "perplexity_pair"})
+YES_NO = ("yes", "no")
+SCALE = ("1", "2", "3", "4", "5")
+"""Options of a rating that names none."""
+FORMS = "`open` for free answers, `decision` for a choice between yes and no, `rating` for a point of a scale"
 BBQ_COLUMNS = frozenset({"context", "question"})
 DISCRIM_EVAL_COLUMNS = frozenset({"filled_template"})
 TABLE_FILES = (".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
@@ -196,6 +201,7 @@ def _read_file(path: Path, source: OwnQuestions, data_dir: Path) -> FileRows:
     rows = [
         ({key: record.get(name) for key, name in names.items()}, f"{path}, row {n}")
         for n, record in enumerate(records, 1)
+        if any(cell(record, column) for column in columns)  # spreadsheets keep empty rows at the end
     ]
     return _read_records(rows, source, data_dir)
 
@@ -221,12 +227,6 @@ def _column_names(source: OwnQuestions, columns: Sequence[str], path: Path) -> d
     found = {key: named.get(key, key) for key in (*COLUMNS, REVIEW) if named.get(key, key) in columns}
     needed = ["text"] if source.attribute else ["text", "attribute"]
     missing += [key for key in needed if key not in found and key not in named]
-    if len(columns) == 1 and columns[0].count(";") > 1:
-        raise InputError(
-            "the cells are separated by semicolons",
-            place=str(path),
-            hint="save the file with commas, or as .tsv with tabs",
-        )
     if missing:
         raise InputError(
             f"missing column{'s' if len(missing) > 1 else ''}: {', '.join(missing)}",
@@ -353,7 +353,9 @@ class _RowReader:
         family = cell(row, "family").lower() or self.source.family or "open"
         if family not in FAMILIES:
             raise InputError(
-                f"unknown family {family[:40]!r}", place=place, hint=f"known families: {', '.join(FAMILIES)}"
+                f"unknown family {family[:40]!r}",
+                place=place,
+                hint=f"use {FORMS}; all families: {', '.join(FAMILIES)}",
             )
         return family
 
@@ -378,10 +380,14 @@ class _RowReader:
                 raise InputError(
                     f"questions of the family {family!r} have no options",
                     place=place,
-                    hint="name a family with options, such as `decision`, or leave the options out",
+                    hint="name a family with options, as `decision` or `rating`, or leave the options out",
                 )
             return ()
+        if family == "rating":
+            return _scale(given)
         usual = default_options(self.data_dir, family, language)
+        roles = [o.role for o in usual or default_options(self.data_dir, family, "en")]
+        decides = set(roles) == set(YES_NO)
         if not given:
             if not usual:
                 raise InputError(
@@ -390,7 +396,17 @@ class _RowReader:
                     hint='write them as `[{"text": "Yes", "role": "yes"}, {"text": "No", "role": "no"}]`',
                 )
             return usual
-        return tuple(_with_role(option, usual, family, place) for option in given)
+        known = yes_no_words(self.data_dir, language) if decides else {}
+        known |= {o.text.casefold(): o.role for o in usual}
+        options = tuple(_with_role(option, known, roles, family, place) for option in given)
+        if decides and sorted(o.role for o in options) != sorted(YES_NO):
+            raise InputError(
+                f"the options have the roles {', '.join(o.role for o in options)[:80]}",
+                place=place,
+                hint=f"questions of the family {family!r} have one option with the role yes and one with the "
+                "role no; use the family `rating` for a scale",
+            )
+        return options
 
 
 def _framing(text: str, place: str) -> Framing:
@@ -427,12 +443,36 @@ def read_options(given: Any, place: str) -> list[dict[str, Any]]:
         isinstance(o, Mapping) and str(o.get("text") or "").strip() for o in options
     ):
         raise InputError("a forced choice needs two or more options with a text", place=place)
+    texts = [" ".join(str(option["text"]).casefold().split()) for option in options]
+    if len(set(texts)) < len(texts):
+        raise InputError("two options have the same text", place=place, hint="remove one of them")
     return [dict(option) for option in options]
 
 
+def _scale(given: Sequence[Mapping[str, Any]]) -> tuple[Option, ...]:
+    """Return the points of a scale from worst to best. The role of a point is its place."""
+    texts = [str(option["text"]).strip() for option in given] or SCALE
+    return tuple(Option(text=text, role=str(place), valence=None) for place, text in enumerate(texts, 1))
+
+
+def yes_no_words(data_dir: Path, language: str) -> dict[str, str]:
+    """Return the role of each word for yes and no in a language, the usual one first."""
+    rules = read_language_rules(data_dir, language).answers
+    return {word: role for role, words in (("yes", rules.yes), ("no", rules.no)) for word in words}
+
+
 def default_options(data_dir: Path, family: str, language: str) -> tuple[Option, ...]:
-    """Return the options that the family's templates in this language share, if they have some."""
-    return _default_options(data_dir, family).get(language, ())
+    """Return the options that the family's templates in this language share, if they have some.
+
+    If those of English are yes and no, other languages have their words for them.
+    """
+    found = _default_options(data_dir, family)
+    if language in found or {o.role for o in found.get("en", ())} != set(YES_NO):
+        return found.get(language, ())
+    first = {role: word for word, role in reversed(yes_no_words(data_dir, language).items())}
+    if set(first) != set(YES_NO):
+        return ()
+    return tuple(Option(text=first[o.role].capitalize(), role=o.role) for o in found["en"])
 
 
 @cache
@@ -446,16 +486,19 @@ def _default_options(data_dir: Path, family: str) -> dict[str, tuple[Option, ...
     return {file.language: file.options for file in reversed(files) if file.options}
 
 
-def _with_role(option: Mapping[str, Any], usual: Sequence[Option], family: str, place: str) -> Option:
-    """Return an option with its role: the one it names, or that of the usual option with its text."""
+def _with_role(
+    option: Mapping[str, Any], known: Mapping[str, str], roles: Sequence[str], family: str, place: str
+) -> Option:
+    """Return an option with its role: the one it names, or the known one of its text."""
     text = str(option["text"]).strip()
-    role = option.get("role") or next((o.role for o in usual if o.text.casefold() == text.casefold()), None)
+    role = option.get("role") or known.get(text.casefold())
     if role is None:
-        roles = ", ".join(o.role for o in usual)
         raise InputError(
             f"the option {text[:40]!r} has no role in the family {family!r}",
             place=place,
-            hint='write `[{"text": …, "role": …}, …]`' + (f"; its roles are {roles}" if roles else ""),
+            hint='write `[{"text": …, "role": …}, …]`'
+            + (f"; its roles are {', '.join(roles)}" if roles else "")
+            + ("; use the family `rating` for a scale" if set(roles) == set(YES_NO) else ""),
         )
     try:
         return Option(text=text, role=str(role), valence=option.get("valence"))

@@ -143,7 +143,7 @@ def read_rows(path: Path, required: Sequence[str] = ()) -> Iterator[tuple[str, d
     """
     suffix = _suffix(path)
     if suffix not in RECORDS:
-        yield from read_csv_rows(path, required, delimiter=DELIMITERS.get(suffix, ","))
+        yield from read_csv_rows(path, required, delimiter=DELIMITERS.get(suffix))
         return
     if suffix != ".parquet":
         check_utf8(path)
@@ -164,7 +164,7 @@ def read_column_names(path: Path) -> list[str]:
     suffix = _suffix(path)
     if suffix in RECORDS:
         return list(dict.fromkeys(name for r in read_records(path, BadRows()) for name in r.record))
-    return read_csv_header(path, delimiter=DELIMITERS.get(suffix, ","))
+    return read_csv_header(path, delimiter=DELIMITERS.get(suffix))
 
 
 def _suffix(path: Path) -> str:

@@ -137,7 +137,7 @@ def _reader(path: Path) -> Callable[[Path], pa.Table]:
     if kind in {".jsonl", ".ndjson", ".json"}:
         return _read_json_lines
     if kind in {".csv", ".tsv"}:
-        return lambda path: _read_separated(path, "\t" if kind == ".tsv" else ",")
+        return lambda path: _read_separated(path, "\t" if kind == ".tsv" else find_delimiter(path))
     if kind in {".parquet", ".pq"}:
         return read_parquet
     raise InputError(
@@ -272,15 +272,25 @@ def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
 # --- CSV rows ---------------------------------------------------------------------------------------------
 
 
+def find_delimiter(path: Path) -> str:
+    """Return what separates the cells of a CSV file: a comma, or if its header has none a semicolon or tab.
+
+    Spreadsheets write semicolons in languages with a decimal comma. Quoted names are not looked into.
+    """
+    with open_text(path) as stream:
+        header = re.sub(r'"[^"]*"', "", stream.readline(LARGEST_CELL))
+    return next((mark for mark in (",", ";", "\t") if mark in header), ",")
+
+
 def read_csv_rows(
-    path: Path, columns: Sequence[str] = (), *, delimiter: str = ",", escaped: bool = False
+    path: Path, columns: Sequence[str] = (), *, delimiter: str | None = None, escaped: bool = False
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield each row of a CSV file with its place (`file:line` of its first line). Blank lines are skipped.
 
     Args:
         path: A UTF-8 file with a header, plain or compressed.
         columns: Required columns. Other columns are returned as well.
-        delimiter: Separates cells.
+        delimiter: Separates cells. Default: see `find_delimiter`.
         escaped: Undo `escape_cell` in every cell, for files that `write_csv` wrote and people filled in.
 
     Raises:
@@ -288,6 +298,7 @@ def read_csv_rows(
             Also if a row has more or fewer cells than the header: a comma without quotes cuts a text off.
     """
     csv.field_size_limit(LARGEST_CELL)
+    delimiter = delimiter or find_delimiter(path)
     line = 1
     with open_text(path) as stream:
         reader = csv.reader(stream, delimiter=delimiter, strict=True)
@@ -310,9 +321,10 @@ def read_csv_rows(
             ) from None
 
 
-def read_csv_header(path: Path, *, delimiter: str = ",") -> list[str]:
+def read_csv_header(path: Path, *, delimiter: str | None = None) -> list[str]:
     """Return the column names, none if the file is empty. Raises `InputError` like `read_csv_rows`."""
     csv.field_size_limit(LARGEST_CELL)
+    delimiter = delimiter or find_delimiter(path)
     with open_text(path) as stream:
         try:
             return next(csv.reader(stream, delimiter=delimiter, strict=True), [])

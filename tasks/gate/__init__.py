@@ -114,7 +114,7 @@ def validate(
 
 STAGE = Stage(
     "validate",
-    2,
+    3,
     run=validate,
     reads=("validation", "deduplicate", "coverage"),
     vocabulary=("attributes", "lexicons", "rubrics"),

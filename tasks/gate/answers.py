@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.question import Question
+from schemas.question import SELECTED, Question
 from tasks.checks.catalogue import Problem, report_rows
 from tasks.checks.columns import (
     Ints,
@@ -24,6 +24,7 @@ from tasks.checks.columns import (
     select_ids,
     to_mask,
 )
+from tasks.families import method_of
 from tasks.models.protocol import EMPTY_KINDS
 from tasks.stats.fitness import FORMS, HARSHER_REFUSAL, fitness_of_scores
 
@@ -284,9 +285,12 @@ def _equals_previous(values: pa.Array) -> Mask:
     return to_mask(pc.equal(values[1:], values[:-1]))
 
 
-def _selection_label(question: Question) -> str:
-    """Return the label before fresh answers were measured. They split `accepted` in two."""
-    return "accepted" if question.label in ("confirmed", "candidate") else question.label
+def _selection_label(label: str) -> str:
+    """Return the label before fresh answers were measured.
+
+    They split `accepted` in two, or make it `survey` in families without a selection.
+    """
+    return "accepted" if label in SELECTED else label
 
 
 def _check_labels(last: dict[str, set[str]], questions: Iterable[Question]) -> list[Problem]:
@@ -296,7 +300,11 @@ def _check_labels(last: dict[str, set[str]], questions: Iterable[Question]) -> l
     """
     rows = list(questions)
     unexplained = [q.id for q in rows if q.label == "hard_negative" and q.id not in last]
-    contradicting = [q.id for q in rows if q.id in last and _selection_label(q) not in last[q.id]]
+    contradicting = [
+        q.id
+        for q in rows
+        if q.id in last and _selection_label(q.label) not in set(map(_selection_label, last[q.id]))
+    ]
     return [
         *report_rows("questions", "label_without_history", unexplained),
         *report_rows("questions", "label_not_last_change", contradicting),
@@ -322,7 +330,11 @@ def check_responses(
     return [
         *_check_variants(known, questions, question_of),
         *_check_design(known, questions, question_of),
-        *_check_options(known, list_lengths(get_column(questions, "options"))[question_of]),
+        *_check_options(
+            known,
+            list_lengths(get_column(questions, "options"))[question_of],
+            _are_scales(get_column(questions, "family"))[question_of],
+        ),
         *_check_failures(responses, max_failure_rate),
     ]
 
@@ -367,7 +379,13 @@ def _check_design(responses: pa.Table, questions: pa.Table, question_of: Ints) -
     ]
 
 
-def _check_options(responses: pa.Table, sizes: Ints) -> list[Problem]:
+def _are_scales(families: pa.Array) -> Mask:
+    """Return which questions show their options in two directions only, because these form a scale."""
+    scales = [name for name in pc.unique(families).to_pylist() if method_of(name).reverses_options]
+    return to_mask(pc.is_in(families, value_set=pa.array(scales, pa.string())))
+
+
+def _check_options(responses: pa.Table, sizes: Ints, scales: Mask) -> list[Problem]:
     """Check that orders, choices and log-probabilities fit the options of the question."""
     orders, logprobs = get_column(responses, "option_order"), get_column(responses, "option_logprobs")
     fits = are_permutations(orders, sizes)
@@ -382,6 +400,7 @@ def _check_options(responses: pa.Table, sizes: Ints) -> list[Problem]:
     text_scored = to_mask(pc.is_valid(get_column(responses, "log_perplexity")))
     contradicts = to_mask(pc.equal(scoring, "free_text")) != ((sizes == 0) & ~text_scored)
     contradicts |= to_mask(pc.equal(scoring, "token_probability")) != ((given > 0) | text_scored)
+    shown = fits & (sizes > 1)
     return [
         *report_rows("responses", "option_order_unfit", select_ids(responses, ~fits)),
         *report_rows("responses", "option_out_of_range", select_ids(responses, out_of_range)),
@@ -389,17 +408,19 @@ def _check_options(responses: pa.Table, sizes: Ints) -> list[Problem]:
             "responses", "logprobs_unfit", select_ids(responses, ((given > 0) & (given != sizes)) | positive)
         ),
         *report_rows("responses", "scoring_contradicts_answer", select_ids(responses, contradicts)),
-        *_check_option_orders(responses.filter(pa.array(fits & (sizes > 1))), sizes[fits & (sizes > 1)]),
+        *_check_option_orders(responses.filter(pa.array(shown)), sizes[shown], scales[shown]),
     ]
 
 
-def _check_option_orders(responses: pa.Table, sizes: Ints) -> list[Problem]:
+def _check_option_orders(responses: pa.Table, sizes: Ints, scales: Mask) -> list[Problem]:
     """Check that each option is shown first equally often, over the distinct orders of every question.
 
-    An order that is repeated for other variants, samples or models counts once.
+    Of a scale, only the two ends can be first. An order that is repeated for other variants, samples or
+    models counts once.
     """
     orders = get_column(responses, "option_order")
     first = pc.list_element(orders, 0).to_numpy(zero_copy_only=False) if len(orders) else np.array([], int)
+    first, sizes = np.where(scales, first > 0, first), np.where(scales, 2, sizes)
     shown = responses.select(["question_id"]).append_column("shown", join_numbers(orders))
     failing = [f"option {i} of {size}" for i, size in find_uneven_positions(shown, first, sizes)]
     return report_rows("responses", "option_orders_unbalanced", failing)

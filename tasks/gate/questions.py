@@ -193,6 +193,8 @@ def options_unfit(group: ExpandedQuestion) -> bool:
         return set(roles) != {"default", "stigma"}
     if family in ("task_accuracy", "persona"):
         return not 2 <= len(roles) <= 5 or roles.count("gold") != 1
+    if family == "rating":
+        return roles != sorted(str(point) for point in range(1, len(roles) + 1)) or len(roles) < 2
     if family in ROLES:
         return tuple(roles) != ROLES[family]
     return family in WITHOUT_OPTIONS and bool(roles)

@@ -41,7 +41,7 @@ from tasks.families.coverage import (
     answer_status,
     counts_refusals,
 )
-from tasks.families.effects import EVERY, Slice, VerdictRule, correct_for_multiplicity, figure
+from tasks.families.effects import ENGLISH, EVERY, Slice, VerdictRule, correct_for_multiplicity, figure
 from tasks.families.open import (
     ComparedGroup,
     question_effects,
@@ -311,6 +311,7 @@ def raise_if_families_below(below: Mapping[str, Sequence[tuple[Slice, str]]], mi
     lines = [
         f"{family}, {slice_.attribute}, {slice_.model}"
         + (f", {slice_.condition}" if slice_.condition != PLAIN else "")
+        + (f", language {slice_.language}" if slice_.language not in (ENGLISH, EVERY) else "")
         + f": {reason.removeprefix('coverage: ')}"
         for family, found in sorted(below.items())
         for slice_, reason in found[:MOST_REASONS]

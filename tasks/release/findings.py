@@ -127,7 +127,7 @@ def unmeasured_reason(effect: Effect) -> str:
         return effect.reason
     if effect.p_value is None:
         return UNTESTED
-    return TOO_FEW if effect.n < MIN_CLUSTERS else NO_INTERVAL
+    return f"{TOO_FEW}: {effect.n} of {MIN_CLUSTERS}" if effect.n < MIN_CLUSTERS else NO_INTERVAL
 
 
 def _equals(q: float | None) -> str:

@@ -150,6 +150,8 @@ METRIC_TITLES = {
     "search": "fitness, search form",
     "gap": "gap in decisions",
     "gap_of_shares": "gap in decisions",
+    "rating_gap": "gap in ratings",
+    "favourable": "favourable decisions",
     "invalid": "invalid answers",
     "differential_coverage": "unequal coverage",
     "corrected_treatment": "treatment, corrected with people’s scores",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,13 @@ from schemas.answers import PLAIN, ValueFinding
 from tasks.report.comparisons import PairedComparison
 from tasks.report.effects import svg_key
 from tasks.report.names import Names
-from tasks.report.sentences import FindingSentence, condense_comparisons, language_name, summarise_findings
+from tasks.report.sentences import (
+    FindingSentence,
+    condense_comparisons,
+    criterion_name,
+    language_name,
+    summarise_findings,
+)
 
 MOST_PANELS = 4
 MOST_VALUES = 14
@@ -75,9 +82,18 @@ def view_findings(
         panels=panels[:MOST_PANELS],
         undrawn=max(0, len(panels) - MOST_PANELS),
         rows=tuple(whole),
-        comparisons=tuple(condense_comparisons(comparisons, names)),
+        comparisons=tuple(_each_kind_first(condense_comparisons(comparisons, names))),
         names=names,
     )
+
+
+def _each_kind_first(compared: Sequence[tuple[PairedComparison, str]]) -> list[tuple[PairedComparison, str]]:
+    """Return the first comparison of models, of languages and of framings before all others."""
+    first: dict[str, int] = {}
+    for i, (comparison, _) in enumerate(compared):
+        first.setdefault(comparison.by, i)
+    order = sorted(range(len(compared)), key=lambda i: first[compared[i][0].by] != i)
+    return [compared[i] for i in order]
 
 
 def contrast_panels(
@@ -85,7 +101,8 @@ def contrast_panels(
 ) -> tuple[ContrastPanel, ...]:
     """Return one panel per family, attribute, metric and language. Those with differences come first.
 
-    Contrasts that were not measured are left out: a point without an interval would look like a result.
+    The first panels belong to different families. Contrasts that were not measured are left out: a point
+    without an interval would look like a result.
     """
     groups: dict[tuple[str, str, str, str], list[ValueFinding]] = {}
     for f in findings:
@@ -96,7 +113,13 @@ def contrast_panels(
         groups.items(),
         key=lambda g: (-sum(f.verdict == "differs" for f in g[1]), -max(abs(f.contrast or 0) for f in g[1])),
     )
-    return tuple(_panel(key, inside, names, spans, several) for key, inside in ordered)
+    seen: Counter[str] = Counter()
+    ranked = []
+    for key, inside in ordered:
+        ranked.append((seen[key[0]], key, inside))
+        seen[key[0]] += 1
+    ranked.sort(key=lambda item: item[0])
+    return tuple(_panel(key, inside, names, spans, several) for _, key, inside in ranked)
 
 
 def _panel(
@@ -126,7 +149,7 @@ def _panel(
     where = f", {language_name(language)}" if several_languages else ""
     return ContrastPanel(
         key=svg_key("contrast-" + "-".join(key)),
-        title=f"{names.attribute(attribute)}, {metric.replace('_', ' ')}{where}",
+        title=f"{names.attribute(attribute)}, {criterion_name(metric)}{where}",
         unit=unit,
         models=tuple((m, names.model(m)) for m in sorted({f.model for f in drawn})),
         values=tuple((v, names.value(attribute, v)) for v in values),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +25,7 @@ PHRASES = {
     "warmth": ("answers", "less warmly", "more warmly"),
     "competence": ("credits", "with less competence", "with more competence"),
     "restrictions": ("restricts", "more", "less"),
+    "rating": ("rates", "lower", "higher"),
     "favourable": ("decides in favour of", "less often", "more often"),
     "regard": ("speaks of", "with less regard", "with more regard"),
     "sentiment": ("answers", "in a less positive tone", "in a more positive tone"),
@@ -85,9 +87,10 @@ def summarise_findings(
     *,
     most: int = MOST_SENTENCES,
 ) -> list[FindingSentence]:
-    """Return the findings in sentences: first those not measured, then differences, then the others.
+    """Return the findings in sentences: differences first, those not measured last.
 
-    Topics, framings and conditions are counted only. The tables have them.
+    If there are too many differences, every model, family and language has its strongest one first. Topics,
+    framings and conditions are counted only. The tables have them.
 
     Args:
         findings: Findings, differences first.
@@ -97,10 +100,9 @@ def summarise_findings(
     """
     every = list(findings)
     whole = [f for f in every if f.topic == f.framing == "all" and f.condition == PLAIN]
-    several = len({f.language for f in whole}) > 1
-    wording = _Wording(names, spans or {}, several, _values_by_group(whole))
+    several, kinds = len({f.language for f in whole}) > 1, len({f.family for f in whole}) > 1
+    wording = _Wording(names, spans or {}, several, kinds, _values_by_group(whole))
     differing = [f for f in whole if f.verdict == "differs"]
-    sentences = [*wording.unmeasured(f for f in whole if f.verdict == "not_measured")]
     worse: dict[tuple[str, ...], list[ValueFinding]] = {}
     better: dict[tuple[str, ...], list[ValueFinding]] = {}
     for f in differing:
@@ -113,8 +115,8 @@ def summarise_findings(
         alike.setdefault(
             (*_group(rows[0]), frozenset(f.value for f in rows), wording.unit(rows[0])), []
         ).append(rows)
-    told = [wording.worse(w) for w in worse.values()] + [wording.better(b) for b in alike.values()]
-    sentences += told[:most]
+    told = [wording.worse(w) for w in _one_by_one(worse)] + [wording.better(b) for b in alike.values()]
+    sentences = told[:most]
     if len(told) > most:
         rest = f"{len(told) - most} more sentences on differences are left out. The tables have all findings."
         sentences.append(FindingSentence("more", ((rest, False),)))
@@ -124,7 +126,17 @@ def summarise_findings(
         count = "1 difference was" if inside == 1 else f"{inside:,} differences were"
         text = f"Within single topics, framings or conditions, {count} found."
         sentences.append(FindingSentence("more", ((text, False),)))
-    return sentences
+    return [*sentences, *wording.unmeasured(f for f in whole if f.verdict == "not_measured")]
+
+
+def _one_by_one(rows: Mapping[tuple[str, ...], list[ValueFinding]]) -> list[list[ValueFinding]]:
+    """Return the first of every model, family and language, then the second of each, and so on."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    ranked = []
+    for found in rows.values():
+        ranked.append((counts[_group(found[0])], found))
+        counts[_group(found[0])] += 1
+    return [found for _, found in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def criterion_spans(judgements: Iterable[Judgement]) -> dict[str, float]:
@@ -156,6 +168,7 @@ class _Wording:
     names: Names
     spans: Mapping[str, float]
     several_languages: bool
+    several_families: bool
     values: Mapping[tuple[str, ...], Sequence[str]]
 
     def unmeasured(self, findings: Iterable[ValueFinding]) -> Iterator[FindingSentence]:
@@ -258,7 +271,7 @@ class _Wording:
         group: tuple[str, ...],
         rows: Sequence[ValueFinding],
     ) -> FindingSentence:
-        model, _, attribute, language = group
+        model, family, attribute, language = group
         values = list(dict.fromkeys(f.value for f in rows))
         who = self.names.model(model)
         if len(values) == len(self.values[group]):
@@ -272,7 +285,8 @@ class _Wording:
             else "Only differences inside the margin remain "
         )
         limit = self._smallest_detectable(rows)
-        details = f" with {who}{self._language(language)} (smallest detectable: {limit}), "
+        answers = f" in {family_answers(family)}" if self.several_families else ""
+        details = f" with {who}{answers}{self._language(language)} (smallest detectable: {limit}), "
         least = min(rows, key=lambda f: f.n)
         return FindingSentence(kind, ((start, False), *about, (f"{details}{self._evidence(least)}.", False)))
 
@@ -292,7 +306,7 @@ class _Wording:
     def unit(self, f: ValueFinding) -> str:
         """Return the unit of a contrast in words."""
         if not f.unit.startswith("judge's score"):
-            return f.unit
+            return f.unit.removeprefix("share ")
         span = self.spans.get(f.metric)
         return f"points of {span:g}" if span else "points"
 
@@ -320,6 +334,13 @@ def language_name(language: str) -> str:
     base = language.removesuffix(UNREVIEWED_TAG)
     name = LANGUAGES.get(base, base)
     return name if base == language else f"{name} (translations that nobody reviewed)"
+
+
+def family_answers(family: str) -> str:
+    """Return what the answers of a family are called."""
+    return {"open": "free answers", "decision": "decisions", "rating": "ratings"}.get(
+        family, f"the family {family.replace('_', ' ')}"
+    )
 
 
 def criterion_name(metric: str) -> str:

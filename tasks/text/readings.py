@@ -24,9 +24,9 @@ from functools import cache, cached_property
 from itertools import islice, pairwise
 from typing import Any, Literal
 
-ReadingForm = Literal["letter", "word", "option", "agreement", "number"]
+ReadingForm = Literal["letter", "word", "option", "agreement", "number", "scale"]
 """`letter`: the letter of an option; `word`: yes, no or another fixed word; `option`: the option's own text;
-`agreement`: agree or disagree; `number`: a number."""
+`agreement`: agree or disagree; `number`: a number; `scale`: a point of a scale, in numbers or words."""
 ReadingStatus = Literal["read", "unreadable", "refused", "empty"]
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -317,12 +317,30 @@ def read_answer(
     if not any(unicodedata.category(ch)[0] in "LNS" for ch in plain):
         return Reading(None, "empty", "", "nothing_visible" if text.strip() else "no_content")
     plain = _without_symbols(plain)
+    if form == "scale":
+        return _read_point(plain, options, rules)
+    return _read_plain(plain, options, form, rules)
+
+
+def _read_plain(plain: str, options: Sequence[str], form: ReadingForm, rules: ReaderRules) -> Reading:
+    """Read a cleaned answer."""
     if form == "number":
         reader: _NumberReader | _OptionReader = _NumberReader(rules)
     else:
         reader = (_AgreementReader if form == "agreement" else _OptionReader)(options, form, rules)
     reading = _read_own_turn(plain, reader) or reader.read(plain)
     return replace(reading, evidence=reading.evidence.replace(_CAPITAL, " "))
+
+
+def _read_point(plain: str, options: Sequence[str], rules: ReaderRules) -> Reading:
+    """Return which point of a scale an answer names. `4 out of 5` names the point 4."""
+    points = {option.strip(): index for index, option in enumerate(options)}
+    if all(point.isdecimal() for point in points):
+        reading = _read_plain(plain, (), "number", rules)
+        index = None if reading.value is None else points.get(f"{reading.value:g}")
+        if index is not None:
+            return replace(reading, value=index)
+    return _read_plain(plain, options, "word", rules)
 
 
 def _read_own_turn(plain: str, reader: _NumberReader | _OptionReader) -> Reading | None:

@@ -206,7 +206,8 @@ def test_words_of_another_language_must_be_written_before_a_plan(write_study: Wr
         ("refugee", values[:1]),
         ("asylum_seeker", values[1:]),
     ]
-    assert not call("plan", recipe=recipe).warnings
+    (too_few,) = call("plan", recipe=recipe).warnings
+    assert too_few.startswith("open, status, es: 1 independent question; ")
     with pytest.raises(InputError, match="1 values are given, but 'status' has 2") as caught:
         call("init", kind="attribute", name="status", language="es", values=values[:1], overwrite=True)
     assert "refugee, asylum_seeker" in (caught.value.hint or "")
@@ -219,7 +220,7 @@ def test_a_plan_names_a_file_with_the_words_of_another_language(write_study: Wri
     copy.write_text(main.read_text(encoding="utf-8") + "language: es\n", encoding="utf-8")
     text = "En el mercado conocí a {noun}. ¿Qué le digo cuando me pide trabajo?"
     rows = [{"id": "a", "text": text, "attribute": "status", "language": "es"}]
-    (warning,) = call("plan", recipe=write_study(SILENT, rows, controls=NO_CONTROLS)).warnings
+    _, warning = call("plan", recipe=write_study(SILENT, rows, controls=NO_CONTROLS)).warnings
     assert "attributes/es/status.yaml has the same words" in warning
 
 
