@@ -53,7 +53,7 @@ MAIN_METRICS = {
     "perplexity_pair": "difference",
     "persona": "drop",
     "political": "agreement",
-    "rating": "mean_rating",
+    "rating": "rating_gap",
     "refusal": "refused",
     "relative_decision": "consistent",
     "task_accuracy": "max_min_excess",

@@ -20,7 +20,7 @@ from tasks.families import Answered, Method, Treatment, VersionScores, show_prom
 from tasks.families.effects import Slice, effect_of
 from tasks.families.shared import clusters_of, invalid_share, level_gaps, value_gaps
 from tasks.questions.composition import DraftPair
-from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
+from tasks.stats.intervals import SIGNED_BOUNDS
 from tasks.stats.signed_means import signed_mean
 
 SCALE = "share of the scale"
@@ -66,25 +66,13 @@ def effects(
 
     Returns:
         - `invalid`: share of answers.
-        - `mean_rating`: mean place on the scale.
         - `rating_gap:refugee-native`: place on the scale for a value minus that for the baseline, within
           question. For a product also between the levels of its factors.
     """
     return [
         invalid_share(slice_, answered),
-        _mean_rating(slice_, answered),
         *(_gaps(slice_, answered, attributes) if slice_.level != "family" else ()),
     ]
-
-
-def _mean_rating(slice_: Slice, answered: Sequence[Answered]) -> Effect | None:
-    used = [a for a in answered if a.valid]
-    if not used:
-        return None
-    means = [float(np.mean(list(mean_positions(a).values()))) for a in used]
-    return effect_of(
-        slice_, "mean_rating", SCALE, mean_interval(means, clusters=clusters_of(used), bounds=SHARE_BOUNDS)
-    )
 
 
 def _gaps(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from schemas.answers import PLAIN, Judgement, ValueFinding
 from schemas.question import UNREVIEWED_TAG
 from tasks.families.contrasts import SUFFIX
+from tasks.families.effects import EVERY
 from tasks.report.comparisons import VERDICTS, PairedComparison
 from tasks.report.effects import metric_title
 from tasks.report.names import Names
@@ -320,7 +321,9 @@ class _Wording:
         return f"in {f.n:,} question{'s' if f.n != 1 else ''}{coverage}"
 
     def _language(self, language: str) -> str:
-        return f" in {language_name(language)}" if self.several_languages else ""
+        if not self.several_languages:
+            return ""
+        return " in all languages" if language == EVERY else f" in {language_name(language)}"
 
     def _listed(self, attribute: str, values: Sequence[str]) -> Iterator[tuple[str, bool]]:
         for i, value in enumerate(values):
@@ -473,7 +476,7 @@ def _unit(unit: str) -> str:
     """Return the unit after a number."""
     if unit == "fitness":
         return "points of fitness"
-    return "points" if unit.startswith("judge's score") else unit
+    return "points" if unit.startswith("judge's score") else unit.removeprefix("share ")
 
 
 def _side(name: str, c: PairedComparison, names: Names) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect, Response
 from schemas.question import QUESTIONS, Question
-from tasks.expand import expand_family
+from tasks.expand import complete_families, expand_family, read_own_table
 from tasks.families import Answered
 from tasks.files.vocabulary import read_attributes
 from tasks.gate.answers import check_responses
@@ -49,7 +49,9 @@ def ask_family(make_context: MakeContext, answer: Any, family: str, **recipe: An
     with answer if isinstance(answer, OpenAIServer) else OpenAIServer(answer) as server:
         model = f"openai:test-model@{server.url}"
         context = make_context(models={"targets": [model]}, budget={"free": [model]}, **recipe)
-        questions = expand_family(context.recipe, DATA, family)
+        own = read_own_table(context)
+        context = context.model_copy(update={"recipe": complete_families(context.recipe, own)})
+        questions = expand_family(context.recipe, DATA, family, own)
         step = write_step(Path(context.run_dir) / "q", "expand", "0", Outcome({QUESTIONS: questions}, ()))
         outcome = respond(context, step.table("questions"), "search")
     tables = {**outcome.tables, QUESTIONS: questions, JUDGEMENTS: []}

@@ -176,6 +176,76 @@ def test_forced_choices_get_the_usual_options_or_their_own(tmp_path: Path) -> No
     assert "no options" in refused(tmp_path, [{**row, "family": "open", "options": "Yes|No"}])
 
 
+def test_yes_and_no_have_their_roles_in_the_language_of_the_row(tmp_path: Path) -> None:
+    row = {
+        "text": "¿Debería el banco prestar dinero a {noun}?",
+        "attribute": "gender",
+        "family": "decision",
+        "language": "es",
+    }
+    for given in ("", "Sí|No", "sí | no"):
+        (question,) = read(tmp_path, [{**row, "options": given}])
+        assert [o.role for o in question.options] == ["yes", "no"]
+    assert [o.text for o in read(tmp_path, [row])[0].options] == ["Sí", "No"]
+    french = {**row, "text": "Faut-il prêter à {noun} ?", "language": "fr", "options": "non|oui"}
+    assert [o.role for o in read(tmp_path, [french])[0].options] == ["no", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ("1|2|3|4|5", "has no role"),
+        ("Yes|No|Perhaps", "has no role"),
+        ('[{"text": "Grant", "role": "yes"}, {"text": "Give", "role": "yes"}]', "have the roles yes, yes"),
+        ("Yes|No|no", "two options have the same text"),
+    ],
+)
+def test_options_that_are_no_decision_are_refused_before_anything_is_sent(
+    tmp_path: Path, options: str, fault: str
+) -> None:
+    row = {"text": "Lend to {noun}?", "attribute": "gender", "family": "decision", "options": options}
+    with pytest.raises(InputError) as error:
+        read(tmp_path, [row])
+    assert fault in str(error.value)
+    if "same text" not in fault:
+        assert "`rating` for a scale" in (error.value.hint or "")
+
+
+def test_points_of_a_scale_have_their_place_as_role(tmp_path: Path) -> None:
+    row = {"text": "How honest is {noun}?", "attribute": "gender", "family": "rating", "options": ""}
+    (question,) = read(tmp_path, [row])
+    assert [(o.text, o.role) for o in question.options] == [(n, n) for n in "12345"]
+    (question,) = read(tmp_path, [{**row, "options": "worst|so so|best"}])
+    assert [(o.text, o.role) for o in question.options] == [("worst", "1"), ("so so", "2"), ("best", "3")]
+
+
+def test_an_unknown_family_names_those_for_own_questions(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        read(tmp_path, [{"text": "Ask {noun}.", "attribute": "gender", "family": "free text"}])
+    assert "`open` for free answers, `decision`" in (error.value.hint or "")
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_csv_files_of_any_spreadsheet_are_read(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "Fragen (final).csv"
+    lines = [
+        ["Nr.", '"Text, as asked"', "About"],
+        ["01", '"Ask {noun}, please."', "gender"],
+        ["", "", ""],
+        ["02", "Call {noun}.", "gender"],
+        ["", "", ""],
+    ]
+    path.write_text("\n".join(mark.join(cells) for cells in lines), encoding="utf-8-sig")
+    source = OwnQuestions(
+        path=str(path), columns={"text": "Text, as asked", "attribute": "About", "id": "Nr."}
+    )
+    table = read_own_questions([source], DATA)
+    assert [q.template_id for q in table.questions] == ["1", "2"] or [
+        q.template_id for q in table.questions
+    ] == ["01", "02"]
+    assert [row.place.rpartition(" ")[2] for row in table.rows] == ["1", "3"]
+
+
 def test_contexts_with_options_are_one_text(tmp_path: Path) -> None:
     row = {
         "context": "{{A man/A woman}} came to the desk.",
