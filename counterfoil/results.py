@@ -31,6 +31,16 @@ class BuildPlan:
         """Expected cost in dollars."""
         return float(self.to_dict()["total_cost_usd"])
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Remarks on the recipe and its questions."""
+        return self.estimate.warnings
+
+    @property
+    def before_build(self) -> tuple[str, ...]:
+        """What is missing before the build can start, such as a key or a server."""
+        return self.estimate.before_build
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of `counterfoil plan --json`."""
         return self.estimate.model_dump(mode="json")

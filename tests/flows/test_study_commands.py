@@ -224,6 +224,49 @@ def test_a_plan_names_a_file_with_the_words_of_another_language(write_study: Wri
     assert "attributes/es/status.yaml has the same words" in warning
 
 
+def test_values_keep_their_articles_and_titles_their_capitals(write_study: Write) -> None:
+    values = ["a person born here", "an asylum seeker", "student"]
+    path = Path(call("init", kind="attribute", name="legal status", values=values)["path"])
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))["values"]
+    assert [v["id"] for v in written] == ["person_born_here", "asylum_seeker", "student"]
+    assert [v["forms"]["noun"] for v in written] == [[values[0]], [values[1]], ["a student"]]
+    assert [v["title"] for v in written] == ["Person born here", "Asylum seeker", "Student"]
+
+
+def test_columns_of_a_spreadsheet_are_recognised(write_study: Write) -> None:
+    write_study(SILENT)
+    Path("Fragen (v3).csv").write_text(
+        "Item no.;Question text;About whom?;Lang;Theme;Choices\n1;Ask {noun}.;gender;en;work;\n",
+        encoding="utf-8-sig",
+    )
+    path = Path(call("init", name="Rat und Urteil", questions=["Fragen (v3).csv"])["path"])
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert (recipe["name"], recipe["title"]) == ("rat-und-urteil", "Rat und Urteil")
+    assert recipe["questions"][0]["columns"] == {
+        "id": "Item no.", "text": "Question text", "attribute": "About whom?", "language": "Lang",
+        "topic": "Theme", "options": "Choices",
+    }  # fmt: skip
+    assert call("plan", recipe=path).questions["open"] >= 1
+
+
+def test_own_decisions_in_two_languages_are_asked_as_written(write_study: Write) -> None:
+    rows = [
+        {"id": "a", "text": "Should we lend to {noun}?", "language": "en"},
+        {"id": "a", "text": "¿Debería el banco prestar a {noun}?", "language": "es"},
+    ]
+    source = {"path": "own.csv", "samples": 1, "attribute": "gender", "family": "decision"}
+    plan = call("plan", recipe=write_study(SILENT, rows, questions=[source], controls=NO_CONTROLS))
+    assert {s.name: s.calls for s in plan.stages}["respond"] == 3 + 3
+    assert plan.warnings == tuple(
+        f"decision, gender, {language}: 1 independent question; differences between its values are measured "
+        "from 7 on"
+        for language in ("en", "es")
+    )
+    source["conditions"] = ["plain", "fair"]
+    path = write_study(SILENT, rows[:1], questions=[source], controls=NO_CONTROLS)
+    assert {s.name: s.calls for s in call("plan", recipe=path).stages}["respond"] == 2 * 3
+
+
 def test_preview_shows_prompts_without_sending(write_study: Write) -> None:
     with OpenAIServer("Call back.") as server:
         result = call("preview", recipe=write_study(server.model()), rows=2)

@@ -1,4 +1,4 @@
-"""Ratings on a scale from worst to best: asked in both directions, read as points, compared within questions."""
+"""Ratings on a scale from worst to best: asked in both directions, read as points, compared in questions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from schemas.errors import InputError
+from schemas.labels import LABEL_HISTORY
 from schemas.question import Option
 from tasks.expand import expand_family
 from tasks.families.rating import SCALE, position_of, treatment_scores
+from tasks.gate.answers import check_label_history
+from tasks.review import reviewed_change
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import Body, Messages
-from tests.tasks.families.asked_family import MakeContext, answered, ask_family, say
+from tests.tasks.families.asked_family import MakeContext, answered, ask_family, faults_of, say
 from tests.tasks.judge.material import make_choice
 
 TRAITS = ("punctual", "honest", "patient", "careful", "friendly", "reliable", "brave", "tidy", "witty")
@@ -90,3 +93,22 @@ def test_token_probabilities_give_the_expected_point() -> None:
 def test_shipped_ratings_do_not_exist() -> None:
     with pytest.raises(InputError, match="own questions only"):
         expand_family(recipe_of(attributes=["gender"], families={"rating": {}}), DATA, "rating")
+
+
+def test_reviewed_choices_may_become_a_survey() -> None:
+    options = [Option(text=str(i), role=str(i)) for i in range(1, 6)]
+    question = make_choice(0, "rating", options).model_copy(update={"label": "survey"})
+    kept = reviewed_change("question", question.id, question.id, step=0, before="accepted", after="accepted")
+    assert check_label_history(LABEL_HISTORY.to_arrow([kept]), [question]) == []
+    lost = reviewed_change("question", question.id, question.id, step=0, before="accepted", after="dropped")
+    found = check_label_history(LABEL_HISTORY.to_arrow([lost]), [question])
+    assert [p.check for p in found] == ["label_not_last_change"]
+
+
+def test_scales_that_always_begin_at_one_end_are_found() -> None:
+    options = [Option(text=str(i), role=str(i)) for i in range(1, 6)]
+    questions = [make_choice(number, "rating", options) for number in range(60)]
+    both = [say(q, v, k, "4", option=3) for q in questions for v in (0, 1) for k in (0, 1)]
+    one = [r.model_copy(update={"option_order": (0, 1, 2, 3, 4)}) for r in both]
+    assert "option_orders_unbalanced" not in faults_of(questions, both)
+    assert "option_orders_unbalanced" in faults_of(questions, one)

@@ -72,6 +72,42 @@ def test_too_few_questions_are_named_first_as_not_measured(tmp_path: Path) -> No
     assert not any(kind == "differs" for kind, _ in found)
 
 
+def finding(value: str, model: str, family: str, language: str, **more: object) -> ValueFinding:
+    fields: dict[str, object] = {
+        "attribute": "religion", "value": value, "model": model, "language": language, "family": family,
+        "topic": "all", "framing": "all", "condition": "plain", "metric": "rating",
+        "unit": "share of the scale", "n": 9, "contrast": -0.2, "low": -0.3, "high": -0.1,
+        "p_value": 0.004, "q_value": 0.006,
+        "detectable": 0.1, "coverage": 1.0, "verdict": "differs", "words": "", "reason": None,
+    }  # fmt: skip
+    return ValueFinding.model_validate({**fields, **more})
+
+
+def test_every_model_family_and_language_has_a_sentence_before_one_has_two() -> None:
+    worse = [
+        finding(value, "m", family, language)
+        for family in ("open", "decision", "rating")
+        for language in ("en", "es")
+        for value in ("muslim", "jew", "hindu")
+    ]
+    lost = finding(
+        "muslim", "n", "rating", "en", verdict="not_measured", contrast=None, low=None, high=None, reason="x"
+    )
+    none = finding(
+        "jew", "o", "decision", "es", verdict="no_difference_found", unit="share of favourable answers"
+    )
+    said = summarise_findings([*worse, none, lost], Names({}, {}), most=7)
+    differ = [s.text for s in said if s.kind == "differs"]
+    assert len(differ) == 7
+    assert len(set(differ[:6])) == 2  # English and Spanish of each family: the sentences do not name families
+    assert ["Muslim" in text for text in differ[:6]] == [True] * 6
+    assert "Jew" in differ[6]
+    assert "11 more sentences on differences" in said[7].text
+    assert [s.kind for s in said[8:]] == ["no_difference_found", "not_measured"]
+    assert "in decisions in Spanish (smallest detectable: 0.10 of favourable answers)" in said[8].text
+    assert "−0.20 of the scale [−0.30, −0.10]" in differ[0]
+
+
 def test_unreviewed_translations_are_a_language_of_their_own(tmp_path: Path) -> None:
     build = planted_build()
     waiting = {
