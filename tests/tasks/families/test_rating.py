@@ -17,7 +17,7 @@ from tasks.families.rating import SCALE, position_of, treatment_scores
 from tasks.gate.answers import check_label_history
 from tasks.review import reviewed_change
 from tests.conftest import DATA, recipe_of
-from tests.servers.openai_server import Body, Messages
+from tests.servers.openai_server import NO_LOGPROBS, Body, Messages, OpenAIServer
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, faults_of, say
 from tests.tasks.judge.material import make_choice
 
@@ -63,7 +63,7 @@ def test_a_scale_of_words_is_read_from_worst_to_best(make_context: MakeContext, 
 
     asked = ask_family(
         make_context,
-        answer,
+        OpenAIServer(answer, faults=lambda number, body: NO_LOGPROBS),
         "rating",
         questions=put_ratings(tmp_path / "ratings.csv", "poor|fair|good"),
         selection="none",
