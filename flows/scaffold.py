@@ -252,7 +252,7 @@ def _listed(names: Sequence[str]) -> str:
 def _quoted(text: str) -> str:
     """Return a text as a YAML scalar on one line that reads back as the same text, inside lists as well."""
     plain = yaml.safe_dump(text, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
-    if not set(plain) & set('[]{},#@:"\n'):
+    if not set(plain) & set('[]{},?#@:"\n'):
         return plain
     return yaml.safe_dump(text, default_style='"', width=1_000_000, allow_unicode=True).strip()
 

@@ -100,8 +100,8 @@ def test_every_model_family_and_language_has_a_sentence_before_one_has_two() -> 
     differ = [s.text for s in said if s.kind == "differs"]
     assert len(differ) == 7
     assert len(set(differ[:6])) == 2  # English and Spanish of each family: the sentences do not name families
-    assert ["Muslim" in text for text in differ[:6]] == [True] * 6
-    assert "Jew" in differ[6]
+    assert ["muslim" in text for text in differ[:6]] == [True] * 6
+    assert "jew" in differ[6]
     assert "11 more sentences on differences" in said[7].text
     assert [s.kind for s in said[8:]] == ["no_difference_found", "not_measured"]
     assert "in decisions in Spanish (smallest detectable: 0.10 of favourable answers)" in said[8].text
