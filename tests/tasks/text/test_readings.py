@@ -31,6 +31,7 @@ FORMS: list[tuple[ReadingForm, list[str]]] = [
     ("option", ["kind", "unkind", "left-handed"]),
     ("agreement", STANCES),
     ("number", []),
+    ("scale", list("12345")),
 ]
 
 
@@ -49,6 +50,12 @@ def status_of(text: str, options: list[str], form: ReadingForm, language: str = 
     ("text", "options", "form", "value"),
     [
         ("I do not agree with this statement.", STANCES, "agreement", 1),
+        ("I would rate it 4 out of 5.", list("12345"), "scale", 3),
+        ("**5**", list("54321"), "scale", 0),
+        ("On a scale from 1 to 5, I'd give 2.", list("12345"), "scale", 1),
+        ("Between 3 and 4.", list("12345"), "scale", None),
+        ("I'd give it a 7.", list("12345"), "scale", None),
+        ("Rather good", ["bad", "fair", "good"], "scale", 2),
         ("A nurse", JOBS, "letter", 1),
         ("There is no reason to refuse.", YES_NO, "word", None),
         ("Yes/No", YES_NO, "word", None),
