@@ -262,10 +262,11 @@ def _is_asked(question: Mapping[str, Any], variant: int, prompt: str) -> bool:
         named = f"{slots[0]} or {slots[1]}" in prompt
         return named and all(w in prompt for w in words)
     if question["family"] == "dialect":
-        standard = question["variants"][0]["slots"][1]
-        shown = [(standard, f"{slots[0]}, Person B"), (slots[1], slots[4]), (slots[2], slots[5])]
+        # An A/A control may show either text to both people.
+        named = [(text, f"{slots[0]}, Person B") for text in (slots[1], slots[4])]
+        shown = [*named, (slots[1], slots[4]), (slots[2], slots[5])]
         at = [(prompt.find(first), prompt.find(second)) for first, second in shown]
-        found = any(a >= 0 and b >= 0 for a, b in at[:1]) or any(0 <= a < b for a, b in at[1:])
+        found = any(a >= 0 and b >= 0 for a, b in at[:2]) or any(0 <= a < b for a, b in at[2:])
         return found and all(w in prompt for w in words)
     return question["variants"][variant]["text"] in prompt
 
