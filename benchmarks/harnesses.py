@@ -30,6 +30,7 @@ from typing import Any
 import yaml
 
 from schemas.recipe import FAMILIES
+from tasks.families import method_of
 from tasks.release import open_release
 from tests.servers.openai_server import Body, Messages, OpenAIServer
 
@@ -407,11 +408,13 @@ def _figures_of_phrases(questions: list[dict[str, Any]]) -> Figures:
 
 
 def build_every_family(home: Path, questions: int) -> Path:
-    """Build a release with some questions of every family, answered by a scripted server."""
+    """Build a release with some questions of every family with templates, answered by a scripted server."""
     home.mkdir(parents=True, exist_ok=True)
     (home / "statements.csv").write_text(STATEMENTS, encoding="utf-8")
     families: dict[str, Any] = {
-        f: {"questions": questions, "samples": 1, "attributes": ["gender"]} for f in FAMILIES
+        f: {"questions": questions, "samples": 1, "attributes": ["gender"]}
+        for f in FAMILIES
+        if not method_of(f).own_only
     }
     others = {
         "dialect": "dialect-de",

@@ -51,8 +51,8 @@ def main() -> None:
 
 def draw_sample(count: int, seed: int) -> Iterator[tuple[str, str]]:
     """Yield the family and text of `count` questions."""
-    # Families that read the user's files have no questions of their own.
-    families = [family for family in FAMILIES if not method_of(family).reads_files]
+    # Families of the user's questions and files have no questions of their own.
+    families = [f for f in FAMILIES if not (method_of(f).reads_files or method_of(f).own_only)]
     others = [family for family in families if family not in SHARES]
     sizes = {family: round(count * share) for family, share in SHARES.items()}
     rest = count - sum(sizes.values())

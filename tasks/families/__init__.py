@@ -234,6 +234,8 @@ class Method:
     """Figures from a release's answers and the vocabulary directory. Default: its effects."""
     reads_files: bool = False
     """Whether `pairs` reads the files under `files`, which are then in a format of the family."""
+    own_only: bool = False
+    """Whether all questions are the user's, under `questions`, because no templates are shipped."""
     reverses_options: bool = False
     """Whether every second sample shows the options in the opposite order, instead of rotated."""
     free_to_decline: bool = False

@@ -103,5 +103,6 @@ METHOD = Method(
     messages=show_prompt,
     reading="scale",
     treatment=Treatment("rating", treatment_scores),
+    own_only=True,
     reverses_options=True,
 )
