@@ -32,6 +32,8 @@ ERRORS = 0.03
 """Share of the groups without a difference in which the judge sees one."""
 SEEN = {1: 0.35, 2: 0.9, 3: 0.9}
 """Share of the differences that the judge sees, by the number of answers (of three) that show them."""
+LOW = 0.05
+"""Save threshold that selects nearly every question with a difference."""
 RECIPE: Mapping[str, Any] = {
     "superdomains": list(SUPERDOMAINS),
     "families": {"open": {"questions": 48, "samples": 3}},
@@ -54,6 +56,8 @@ class BuiltWorld:
     size: float = 1.0
     """Share of the answers about the disfavoured value that show the difference."""
     prejudiced: bool = False
+    threshold: float | None = None
+    """`evolve.save_threshold`. The floor of some worlds is so high that the default selects no question."""
 
     def plants(self) -> list[Plant]:
         """Return the planted differences."""
@@ -68,10 +72,12 @@ class BuiltWorld:
 WORLDS: Mapping[str, BuiltWorld] = {
     "many plants": BuiltWorld(planted={"work": ("refusal",) * 5, "housing": ("content",) * 5}),
     "one plant": BuiltWorld(planted={"work": ("refusal",)}),
-    "small everywhere": BuiltWorld(planted=dict.fromkeys(SUPERDOMAINS, ("tone",) * 5), size=0.25),
-    "nothing": BuiltWorld(),
-    "nothing, six values": BuiltWorld(attribute="race", disfavoured="white"),
-    "prejudiced judge": BuiltWorld(prejudiced=True),
+    "small everywhere": BuiltWorld(
+        planted=dict.fromkeys(SUPERDOMAINS, ("tone",) * 5), size=0.25, threshold=LOW
+    ),
+    "nothing": BuiltWorld(threshold=LOW),
+    "nothing, six values": BuiltWorld(attribute="race", disfavoured="white", threshold=LOW),
+    "prejudiced judge": BuiltWorld(prejudiced=True, threshold=LOW),
 }
 
 
@@ -163,8 +169,8 @@ def _build(name: str, home: Path) -> dict[str, Any]:
             "models": {"targets": models[:1], "judges": models[1:]},
             "budget": {"free": models},
         }
-        if world.prejudiced:  # its floor is so high that the default selects no question
-            recipe["evolve"] = {"rounds": 0, "save_threshold": 0.05}
+        if world.threshold is not None:
+            recipe["evolve"] = {"rounds": 0, "save_threshold": world.threshold}
         path = home / f"{recipe['name']}.yaml"
         path.write_text(json.dumps(recipe), encoding="utf-8")
         run = partial(

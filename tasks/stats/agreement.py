@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tasks.stats.intervals import SIGNED_BOUNDS, statistic_interval
+from tasks.stats.correlations import fisher_interval
+from tasks.stats.intervals import SIGNED_BOUNDS, jackknife_interval
 from tasks.stats.resampling import Floats, Interval
 
 MIN_BY_CHANCE = 4
@@ -137,17 +138,34 @@ def _nominal_alpha(totals: Floats) -> Floats:
     return alpha_of_tables(_square(totals), "nominal")
 
 
-def _agreement_interval(tables: ArrayLike, statistic: Callable[[Floats], Floats]) -> Interval:
+def _agreement_interval(
+    tables: ArrayLike, statistic: Callable[[Floats], Floats], *, weighted: bool = False
+) -> Interval:
     """Estimate a coefficient from flat tables, one per unit or cluster: shape (units, k²).
 
-    The bounds are `None` if chance alone would let fewer than `MIN_BY_CHANCE` units agree outside the most
-    frequent category. The sample then depends on single units.
+    The interval comes from jackknife values on Fisher's scale. If no more than one unit disagrees, it comes
+    from the plain scale, which covers for coefficients without weights only.
+
+    Args:
+        tables: Flat tables.
+        statistic: Maps summed tables to coefficients.
+        weighted: The coefficient gives a part of the credit for near grades.
+
+    Returns:
+        The bounds are `None` if chance alone would let fewer than `MIN_BY_CHANCE` units agree outside the
+        most frequent category. The sample then depends on single units. They are also `None` if no more
+        than one unit disagrees about several weighted grades.
     """
-    found = statistic_interval(tables, statistic, bounds=SIGNED_BOUNDS)
-    counts = _square(np.asarray(tables, dtype=float).sum(axis=0))
-    by_chance = counts.sum(axis=1) * counts.sum(axis=0) / counts.sum() ** 2 * len(np.asarray(tables))
+    units = np.asarray(tables, dtype=float)
+    whole = units.sum(axis=0)
+    counts = _square(whole)
+    value, without = float(statistic(whole)), np.asarray(statistic(whole - units), dtype=float)
+    by_chance = counts.sum(axis=1) * counts.sum(axis=0) / counts.sum() ** 2 * len(units)
     if by_chance.sum() - by_chance.max() < MIN_BY_CHANCE:
-        return Interval(found.value, None, None, found.n)
+        return Interval(value, None, None, len(units))
+    found = fisher_interval(value, without)
+    if found.low is None and not (weighted and len(counts) > 2):
+        return jackknife_interval(value, without, bounds=SIGNED_BOUNDS)
     return found
 
 
@@ -225,7 +243,7 @@ def kappa_with_interval(tables: Floats) -> Interval | None:
     """
     if not len(tables):
         return None
-    interval = _agreement_interval(tables, _ordinal_kappa)
+    interval = _agreement_interval(tables, _ordinal_kappa, weighted=True)
     return None if isnan(interval.value) else interval
 
 

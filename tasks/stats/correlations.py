@@ -1,4 +1,4 @@
-"""Correlations with intervals."""
+"""Correlations, and intervals of coefficients between -1 and 1."""
 
 from __future__ import annotations
 
@@ -26,23 +26,34 @@ def correlation_interval(
     Returns:
         The bounds are `None` with fewer than `MIN_CLUSTERS` clusters, and if the correlation is undefined or
         exactly 1 or -1 without one of them. The value is NaN if a side does not vary.
+    """
+    names = np.asarray(clusters)
+    without = np.array([correlate(pairs[names != name]) for name in sorted(set(clusters))])
+    return fisher_interval(correlate(pairs), without)
+
+
+def fisher_interval(value: float, without: Floats, *, level: float = 0.95) -> Interval:
+    """Estimate an interval of a coefficient between -1 and 1 from jackknife values, on Fisher's scale.
+
+    Args:
+        value: The coefficient of all clusters.
+        without: The coefficient without each cluster.
+        level: Coverage, between 0 and 1.
+
+    Returns:
+        The bounds are `None` with fewer than `MIN_CLUSTERS` clusters, and if the coefficient is undefined or
+        exactly 1 or -1 without one of them.
 
     References:
         Fisher (1921), "On the probable error of a coefficient of correlation". Tukey (1958), "Bias and
         confidence in not quite large samples".
     """
-    names = np.asarray(clusters)
-    distinct = sorted(set(clusters))
-    n, value = len(distinct), correlate(pairs)
-    none = Interval(value, None, None, n)
-    if n < MIN_CLUSTERS or not np.isfinite(value):
-        return none
-    without = np.array([correlate(pairs[names != name]) for name in distinct])
-    limit = 1 - _ROUNDING
-    if abs(value) > limit or not (np.abs(without) < limit).all():  # NaN is not below the limit either
-        return none
+    n, limit = len(without), 1 - _ROUNDING
+    # NaN is not below the limit either.
+    if n < MIN_CLUSTERS or not abs(value) < limit or not (np.abs(without) < limit).all():
+        return Interval(value, None, None, n)
     pseudo = n * np.arctanh(value) - (n - 1) * np.arctanh(without)
-    half = t_quantile(0.975, n - 1) * float(pseudo.std(ddof=1)) / sqrt(n)
+    half = t_quantile((1 + level) / 2, n - 1) * float(pseudo.std(ddof=1)) / sqrt(n)
     low, high = np.tanh(np.arctanh(value) + half * np.array([-1.0, 1.0]))
     return Interval(value, float(low), float(high), n)
 
