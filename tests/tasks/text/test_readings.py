@@ -343,7 +343,7 @@ def test_gold_set_is_large_and_has_unique_ids() -> None:
     assert languages["en"] >= 600
     assert languages.total() - languages["en"] >= 200
     assert len({row["id"] for row in rows}) == len(rows)
-    assert {row["form"] for row in rows} == {form for form, _ in FORMS}
+    assert {row["form"] for row in rows} == {form for form, _ in FORMS} - {"scale"}  # a number or a word
     assert sum(map(gold.is_held_out, rows)) >= 300
 
 
