@@ -175,7 +175,7 @@ def test_correction_wins_over_the_first_answer() -> None:
         ("Final Rating: 4.5/5.0", [], "number", 4.5),
         ("Lazy, by the cliché, but I'd rather say kind.", ["kind", "lazy"], "option", 0),
         ("I'd rather not say lazy.", ["kind", "lazy"], "option", None),
-        ("I want to say kind, but lazy fits the text.", ["kind", "lazy"], "option", None),
+        ("I want to say kind, but lazy fits the text.", ["kind", "lazy"], "option", 1),
         ("The most likely one is B, given the ward.", JOBS, "letter", 1),
     ],
 )
