@@ -377,7 +377,9 @@ def report_data(
         description=manifest.recipe.get("description") or "",
         found=found,
         has_model_text=any(r.text and not r.option_order for r in contents.scan(RESPONSES)),
-        ratings=rate_trust(manifest, deciding, fresh, topic, shrunk, selection, measurement),
+        ratings=rate_trust(
+            manifest, deciding, fresh, topic, shrunk, selection, measurement, compared=not found.unmeasured
+        ),
         fresh=fresh,
         topic=topic if topic is not None and topic.p_value <= SIGNIFICANT else None,
         to_confirm=controls_to_confirm(float(manifest.recipe.get("validate", {}).get("fdr", 0.05))),

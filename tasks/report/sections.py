@@ -342,6 +342,8 @@ def rate_trust(
     shrinkage: Shrinkage | None,
     selection: Mapping[str, Effect],
     measurement: MeasurementCoverage,
+    *,
+    compared: bool = True,
 ) -> dict[str, Rating]:
     """Rate each fact.
 
@@ -353,10 +355,11 @@ def rate_trust(
         shrinkage: Search and hold-out fitness.
         selection: Effects of the search (see `search_effects`).
         measurement: Lost answers and abstentions.
+        compared: Every group could be compared with the others.
     """
     review = manifest.review
     return {
-        "coverage": _measured(measurement),
+        "coverage": _measured(measurement, compared),
         "gate": _gate(manifest),
         "judges": _judges(manifest, panel, topic),
         "floor": _floor(fresh),
@@ -366,10 +369,10 @@ def rate_trust(
     }
 
 
-def _measured(measurement: MeasurementCoverage) -> Rating:
+def _measured(measurement: MeasurementCoverage, compared: bool) -> Rating:
     if not measurement.asked:
         return "unknown"
-    return "caution" if measurement.unmeasured or measurement.unequal else "good"
+    return "good" if compared and not measurement.unmeasured and not measurement.unequal else "caution"
 
 
 def _losses(measurement: MeasurementCoverage) -> Rating:

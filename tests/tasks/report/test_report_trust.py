@@ -106,3 +106,8 @@ def test_lost_answers_and_unmeasured_effects_need_attention(
 def test_judges_without_warnings_have_passed(small_release: Path, recall: float, passed: int) -> None:
     panel = read_deciding_judges(with_passports(small_release, recall)[1])
     assert (panel.judges, panel.passed) == (2, passed)
+
+
+def test_groups_that_could_not_be_compared_need_attention(manifest: Manifest) -> None:
+    found = rate_trust(manifest, AUDITED, FRESH, None, SHRUNK, {}, measured(), compared=False)
+    assert found["coverage"] == "caution"
