@@ -66,7 +66,7 @@ def spearman(pairs: Floats) -> float:
 def pearson(pairs: Floats) -> float:
     """Return the correlation of both columns, or NaN if a side does not vary."""
     x, y = pairs[:, 0], pairs[:, 1]
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
+    if not len(pairs) or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
     return float(np.corrcoef(x, y)[0, 1])
 

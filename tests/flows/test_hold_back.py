@@ -73,6 +73,7 @@ def private(home: Path, release: Path) -> Path:
     return home / "hold_back" / "tested" / f"{release.name}.parquet"
 
 
+@pytest.mark.slow
 def test_no_file_of_the_release_reveals_held_back_questions(release: Path, private: Path) -> None:
     held, answers = read_hold_back(private)
     assert held
@@ -88,6 +89,7 @@ def test_no_file_of_the_release_reveals_held_back_questions(release: Path, priva
         assert not [t for t in texts if t in content], path.name
 
 
+@pytest.mark.slow
 def test_private_questions_are_asked_in_the_place_of_the_released_ones(
     home: Path, release: Path, private: Path, server: OpenAIServer
 ) -> None:

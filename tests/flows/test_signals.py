@@ -73,7 +73,16 @@ def check(process: subprocess.Popen[str], number: signal.Signals, home: Path) ->
         assert not (home / "cache").exists() or claims(home) == 0
 
 
-@each_signal
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+    ids=lambda number: number.name,
+)
 def test_build_stops(server: OpenAIServer, tmp_path: Path, number: signal.Signals) -> None:
     process = start(tmp_path, "build", write_recipe(tmp_path / "recipe.yaml", server))
     wait_for_requests(server, 10, process)

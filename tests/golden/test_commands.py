@@ -19,7 +19,14 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
         yield running
 
 
-@pytest.mark.parametrize("name", COMMAND_PINS)
+def commands() -> Iterator[object]:
+    """Yield the pins. Those that take more than ten seconds are slow."""
+    for name in COMMAND_PINS:
+        long = name == "plan forced_choices" or "subtler-biases" in name
+        yield pytest.param(name, marks=pytest.mark.slow) if long else name
+
+
+@pytest.mark.parametrize("name", commands())
 def test_value_is_the_recorded_one(name: str, product: Product) -> None:
     found, expected = found_and_expected(name, product)
     assert found == expected

@@ -50,6 +50,7 @@ def test_every_check_of_the_catalogue_has_a_corruption() -> None:
     assert {c.check for c in CHANGES if c.check} | ELSEWHERE == set(CHECKS)
 
 
+@pytest.mark.slow
 def test_corruptions_of_groups_and_tables_are_each_caught_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "tests.material.gate_mutations.CHANGES", [c for c in CHANGES if c.check not in SUITE_CHECKS]

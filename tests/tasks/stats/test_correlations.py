@@ -7,7 +7,7 @@ from math import asin, pi
 import numpy as np
 import pytest
 
-from tasks.stats.correlations import correlation_interval, spearman
+from tasks.stats.correlations import correlation_interval, pearson, spearman
 
 
 def test_interval_covers_with_pairs_in_clusters() -> None:
@@ -36,3 +36,9 @@ def test_few_clusters_and_perfect_order_have_no_interval() -> None:
     assert (few.low, few.n) == (None, 6)
     constant = correlation_interval(np.ones((10, 2)), [str(i) for i in range(10)], spearman)
     assert np.isnan(constant.value)
+
+
+def test_single_cluster_and_no_pairs_have_a_value_at_most() -> None:
+    single = correlation_interval(np.array([[0.0, 1.0], [1.0, 3.0]]), ["a", "a"], pearson)
+    assert (single.value, single.low, single.n) == (pytest.approx(1), None, 1)
+    assert np.isnan(correlation_interval(np.zeros((0, 2)), [], spearman).value)

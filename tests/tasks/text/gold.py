@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any
 
 from tasks.files.readers import is_refusal, read_answer
-from tasks.text.readings import Reading
+from tasks.text.readings import Reading, ReadingForm
 from tests.conftest import DATA
 
 Row = dict[str, Any]
@@ -36,7 +36,12 @@ def refusals() -> list[Row]:
 
 
 def read_row(row: Row) -> Reading:
-    return read_answer(row["text"], row["options"], form=row["form"], language=row["language"], data_dir=DATA)
+    return _read(row["text"], tuple(row["options"]), row["form"], row["language"])
+
+
+@cache
+def _read(text: str, options: tuple[str, ...], form: ReadingForm, language: str) -> Reading:
+    return read_answer(text, list(options), form=form, language=language, data_dir=DATA)
 
 
 @dataclass(frozen=True)
