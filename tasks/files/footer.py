@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 
 from schemas.errors import InputError
@@ -20,6 +22,8 @@ from tasks.files.thrift import LIST, NUMBERS, STRUCT, ThriftReader
 MAX_FOOTER_BYTES = 64 << 20
 MAX_CHUNKS = 500_000
 """Column chunks of a file."""
+REMEMBERED_BYTES = 64 << 10
+"""Largest footer whose row groups are kept in memory."""
 _END = 8
 """Bytes after the footer: its length and `PAR1`."""
 _ROW_GROUPS, _COLUMNS, _ROWS, _METADATA = 4, 1, 3, 3
@@ -47,7 +51,7 @@ class RowGroup:
     columns: tuple[ColumnChunk, ...]
 
 
-def read_row_groups(path: Path, columns: int) -> list[RowGroup]:
+def read_row_groups(path: Path, columns: int) -> tuple[RowGroup, ...]:
     """Return the row groups of a file.
 
     Args:
@@ -67,7 +71,11 @@ def read_row_groups(path: Path, columns: int) -> list[RowGroup]:
                 raise ValueError("the file ends too early")
             if length > MAX_FOOTER_BYTES:
                 raise ValueError(f"its footer is larger than {MAX_FOOTER_BYTES >> 20} MB")
-            groups = list(_read_groups(ThriftReader(file, size - _END - length, length)))
+            if length <= REMEMBERED_BYTES:
+                file.seek(size - _END - length)
+                groups = _read_small_footer(file.read(length))
+            else:
+                groups = tuple(_read_groups(ThriftReader(file, size - _END - length, length)))
     except (EOFError, ValueError) as error:
         raise InputError(
             f"{path.name} is damaged: its metadata cannot be read ({error})", place=str(path)
@@ -78,6 +86,12 @@ def read_row_groups(path: Path, columns: int) -> list[RowGroup]:
             place=str(path),
         )
     return groups
+
+
+@lru_cache(maxsize=64)
+def _read_small_footer(footer: bytes) -> tuple[RowGroup, ...]:
+    """Return the row groups of a footer. A file is opened several times, and its footer is parsed once."""
+    return tuple(_read_groups(ThriftReader(BytesIO(footer), 0, len(footer))))
 
 
 def _read_groups(reader: ThriftReader) -> Iterator[RowGroup]:
