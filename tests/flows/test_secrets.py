@@ -186,7 +186,7 @@ def test_no_file_and_no_output_contains_a_secret(
     planted: Planted, postgres: PostgresServer | None, tmp_path: Path
 ) -> None:
     more = {CACHE_URL: postgres.url} if postgres else {}
-    # A refusal is final, and the order of arrival decides which call gets it. So one server refuses all calls.
+    # A refusal is final, and the order of arrival decides which call gets it, so one server refuses all.
     with (
         EchoingServer(scripted, refuses=0.0, fails=0.12, seed=1) as server,
         EchoingServer(scripted, refuses=0.0, fails=0.12, seed=2) as own,
