@@ -18,9 +18,13 @@ setup: $(VENV)/.ready
 test: $(VENV)/.ready-dev
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests
 
+SLOW := -m slow -o addopts="-ra --strict-markers"
+
 # Run all tests, also those that take minutes: kills, schedules, Dask and Ray, long servers, fuzzing.
+# A test that fails beside the others runs once more by itself. Both results stay in the output.
 test-all: test
-	@$(BIN)/python -m pytest -n auto --dist worksteal -m slow tests
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(SLOW) tests || { test $$? -eq 1 && \
+		$(BIN)/python -m pytest $(SLOW) --last-failed --last-failed-no-failures none tests; }
 
 # Run the tests with the older Prefect and FastAPI that vLLM requires.
 test-older:
