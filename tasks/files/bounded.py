@@ -390,7 +390,7 @@ def check_rows(path: Path, limit: RowLimit) -> None:
     limit.open(path).add(path, rows, values)
 
 
-def _count_rows(path: Path, metadata: pq.FileMetaData) -> tuple[int, int, list[RowGroup]]:
+def _count_rows(path: Path, metadata: pq.FileMetaData) -> tuple[int, int, tuple[RowGroup, ...]]:
     """Return the rows and values of a file, and its row groups. Raise `InputError` if they contradict."""
     groups = read_row_groups(path, metadata.num_columns)
     rows = sum(group.rows for group in groups)
