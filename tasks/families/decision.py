@@ -33,7 +33,7 @@ from tasks.families import (
 from tasks.families.effects import EVERY, Slice, effect_of, figure, figure_of
 from tasks.families.polarity import turn_question
 from tasks.families.recorded import cover, require_baseline, with_rows
-from tasks.families.shared import invalid_share, level_gaps, placed_option, value_gaps
+from tasks.families.shared import gaps_to_baseline, invalid_share, placed_option
 from tasks.files.recorded import Column, RecordedRows, canonical_value, read_column_names, read_recorded
 from tasks.models.protocol import Message
 from tasks.stats.hypothesis_tests import t_p_value
@@ -243,12 +243,7 @@ def gaps_of(answered: Answered, attribute: Attribute, *, single_values: bool = T
         first.
     """
     unit, means = mean_scores(answered)
-    gaps = []
-    is_a_a = answered.question.control == "a_a"
-    if single_values or is_a_a or not attribute.factors:
-        gaps += value_gaps(answered.question, attribute, means)
-    if attribute.factors and not is_a_a:
-        gaps += level_gaps(answered.question, attribute, means)
+    gaps = gaps_to_baseline(answered.question, attribute, means, single_values=single_values)
     return [Gap(pair, gap, unit) for pair, gap in gaps]
 
 

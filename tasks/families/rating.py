@@ -18,7 +18,7 @@ from schemas.recipe import Family, Recipe
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, Method, Treatment, VersionScores, show_prompt
 from tasks.families.effects import Slice, effect_of
-from tasks.families.shared import clusters_of, invalid_share, level_gaps, value_gaps
+from tasks.families.shared import clusters_of, gaps_to_baseline, invalid_share
 from tasks.questions.composition import DraftPair
 from tasks.stats.intervals import SIGNED_BOUNDS
 from tasks.stats.signed_means import signed_mean
@@ -82,11 +82,8 @@ def _gaps(
     clusters: dict[str, list[str]] = defaultdict(list)
     families = clusters_of(answered)
     for a, family in zip(answered, families, strict=True):
-        attribute, means = attributes[a.question.attribute], mean_positions(a)
-        found = value_gaps(a.question, attribute, means)
-        if attribute.factors and a.question.control != "a_a":
-            found += level_gaps(a.question, attribute, means)
-        for pair, gap in found:
+        attribute = attributes[a.question.attribute]
+        for pair, gap in gaps_to_baseline(a.question, attribute, mean_positions(a)):
             gaps[pair].append(gap)
             clusters[pair].append(family)
     for pair, values in sorted(gaps.items()):

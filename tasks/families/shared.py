@@ -120,18 +120,30 @@ def clusters_of(answered: Sequence[Answered]) -> list[str]:
     return [families[a.question.id] for a in answered]
 
 
-def value_gaps(
-    question: Question, attribute: Attribute, means: Mapping[int, float]
+def gaps_to_baseline(
+    question: Question, attribute: Attribute, means: Mapping[int, float], *, single_values: bool = True
 ) -> list[tuple[str, float]]:
-    """Compare the mean score of each value with that of the baseline, as (`value-baseline`, difference).
+    """Compare the mean scores of a question with that of the baseline, as (`value-baseline`, difference).
 
     In an A/A control, the later variants are compared with the first.
 
     Args:
         question: The question.
-        attribute: Its attribute.
+        attribute: Its attribute. If it is a product, the levels of each factor are compared as well.
         means: Mean score by index of the variant. Variants without an answer are left out.
+        single_values: Whether to compare single values as well, if it is a product.
     """
+    is_a_a, gaps = question.control == "a_a", []
+    if single_values or is_a_a or not attribute.factors:
+        gaps += _value_gaps(question, attribute, means)
+    if attribute.factors and not is_a_a:
+        gaps += _level_gaps(question, attribute, means)
+    return gaps
+
+
+def _value_gaps(
+    question: Question, attribute: Attribute, means: Mapping[int, float]
+) -> list[tuple[str, float]]:
     names = {v.index: v.value for v in question.variants}
     base = next((i for i, value in names.items() if value == attribute.baseline), min(names))
     if base not in means:
@@ -139,7 +151,7 @@ def value_gaps(
     return [(f"{names[i]}-{names[base]}", m - means[base]) for i, m in means.items() if i != base]
 
 
-def level_gaps(
+def _level_gaps(
     question: Question, attribute: Attribute, means: Mapping[int, float]
 ) -> list[tuple[str, float]]:
     """Compare the levels of each factor with the baseline's level, averaging over the other factors."""

@@ -88,7 +88,7 @@ def summarise_findings(
     *,
     most: int = MOST_SENTENCES,
 ) -> list[FindingSentence]:
-    """Return the findings in sentences: differences first, those not measured last.
+    """Return the findings in sentences: first those not measured, then differences, then the others.
 
     If there are too many differences, every model, family and language has its strongest one first. Topics,
     framings and conditions are counted only. The tables have them.
@@ -117,7 +117,7 @@ def summarise_findings(
             (*_group(rows[0]), frozenset(f.value for f in rows), wording.unit(rows[0])), []
         ).append(rows)
     told = [wording.worse(w) for w in _one_by_one(worse)] + [wording.better(b) for b in alike.values()]
-    sentences = told[:most]
+    sentences = [*wording.unmeasured(f for f in whole if f.verdict == "not_measured"), *told[:most]]
     if len(told) > most:
         rest = f"{len(told) - most} more sentences on differences are left out. The tables have all findings."
         sentences.append(FindingSentence("more", ((rest, False),)))
@@ -127,7 +127,7 @@ def summarise_findings(
         count = "1 difference was" if inside == 1 else f"{inside:,} differences were"
         text = f"Within single topics, framings or conditions, {count} found."
         sentences.append(FindingSentence("more", ((text, False),)))
-    return [*sentences, *wording.unmeasured(f for f in whole if f.verdict == "not_measured")]
+    return sentences
 
 
 def _one_by_one(rows: Mapping[tuple[str, ...], list[ValueFinding]]) -> list[list[ValueFinding]]:

@@ -102,9 +102,10 @@ def test_every_model_family_and_language_has_a_sentence_before_one_has_two() -> 
     assert len(set(differ[:6])) == 2  # English and Spanish of each family: the sentences do not name families
     assert ["muslim" in text for text in differ[:6]] == [True] * 6
     assert "jew" in differ[6]
-    assert "11 more sentences on differences" in said[7].text
-    assert [s.kind for s in said[8:]] == ["no_difference_found", "not_measured"]
-    assert "in decisions in Spanish (smallest detectable: 0.10 of favourable answers)" in said[8].text
+    assert said[0].kind == "not_measured"
+    assert "11 more sentences on differences" in said[8].text
+    assert [s.kind for s in said[9:]] == ["no_difference_found"]
+    assert "in decisions in Spanish (smallest detectable: 0.10 of favourable answers)" in said[9].text
     assert "−0.20 of the scale [−0.30, −0.10]" in differ[0]
 
 
