@@ -13,7 +13,7 @@ import yaml
 from flows.workspace import open_workspace
 from schemas.errors import InputError
 from schemas.options import InitOptions
-from schemas.recipe import Recipe
+from schemas.recipe import FAMILIES, Recipe
 from schemas.vocabulary import UNTRANSLATED, Attribute
 from tasks.files.tables import read_table_file
 from tasks.files.vocabulary import read_attribute
@@ -33,6 +33,7 @@ KNOWN_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "language": ("language", "lang"),
     "topic": ("topic", "area", "domain", "theme", "category"),
     "options": ("options", "choices"),
+    "family": ("family", "kind", "answer_type", "kind_of_answer"),
 }
 """Names of columns that are recognised for each key, best first, in lower case with `_` for other marks."""
 ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
@@ -210,12 +211,16 @@ def _title(options: InitOptions, name: str) -> str:
 
 def _source_lines(file: Path, attributes: Sequence[str]) -> list[str]:
     lines = [f"  - path: {_quoted(str(file))}"]
-    columns = read_table_file(file).column_names if file.is_file() else []
+    table = read_table_file(file) if file.is_file() else None
+    columns = table.column_names if table else []
     renamed = {}
     for key, names in KNOWN_COLUMNS.items():
         found = next((n for name in names for n in columns if slugify(n) == name), None)
-        if found is not None and found != key:
-            renamed[key] = found
+        if found is None or found == key:
+            continue
+        if key == "family" and table and not _names_families(table.column(found).to_pylist()):
+            continue
+        renamed[key] = found
     if renamed:
         pairs = ", ".join(f"{key}: {_quoted(name)}" for key, name in renamed.items())
         lines.append(f"    columns: {{{pairs}}}")
@@ -243,6 +248,11 @@ def _aligned(*rows: tuple[str, str]) -> list[str]:
         else:
             lines.append(f"{line:<{width}}  # {comment}")
     return lines
+
+
+def _names_families(cells: Sequence[Any]) -> bool:
+    """Return whether a column holds families, so that it is not some other kind."""
+    return {str(c or "").strip().lower() for c in cells} <= {*FAMILIES, ""}
 
 
 def _listed(names: Sequence[str]) -> str:

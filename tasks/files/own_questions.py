@@ -380,7 +380,8 @@ class _RowReader:
                 raise InputError(
                     f"questions of the family {family!r} have no options",
                     place=place,
-                    hint="name a family with options, as `decision` or `rating`, or leave the options out",
+                    hint="name a family with options in the column `family`, such as `decision` or `rating`, "
+                    "or leave the options out",
                 )
             return ()
         if family == "rating":

@@ -249,6 +249,16 @@ def test_columns_of_a_spreadsheet_are_recognised(write_study: Write) -> None:
     assert call("plan", recipe=path).questions["open"] >= 1
 
 
+@pytest.mark.parametrize(("kind", "is_family"), [("rating", True), ("long", False)])
+def test_a_column_with_families_is_recognised(write_study: Write, kind: str, is_family: bool) -> None:
+    write_study(SILENT)
+    rows = f"text;attribute;Kind\nHow kind is {{noun}}?;gender;{kind}\n"
+    Path("mine.csv").write_text(rows, encoding="utf-8")
+    path = Path(call("init", name="kinds", questions=["mine.csv"])["path"])
+    (source,) = yaml.safe_load(path.read_text(encoding="utf-8"))["questions"]
+    assert source.get("columns", {}) == ({"family": "Kind"} if is_family else {})
+
+
 def test_own_decisions_in_two_languages_are_asked_as_written(write_study: Write) -> None:
     rows = [
         {"id": "a", "text": "Should we lend to {noun}?", "language": "en"},
