@@ -11,8 +11,10 @@ import json
 import logging
 import os
 import re
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import import_module
@@ -347,10 +349,37 @@ def refuse_skipped(name: str, listed: Sequence[Mapping[str, Any]], suite: Any) -
     )
 
 
+SLOW_IMPORTS = ("altair", "boto3", "scipy.stats")
+"""Modules that the library imports at its start. They take two seconds, and few expectations need them."""
+
+
+class ModuleOnFirstUse(types.ModuleType):
+    """A module that is imported when one of its names is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} is not imported yet, and has no {name!r}")
+        return getattr(import_module(self.__name__), name)
+
+
+@contextmanager
+def imported_on_first_use(names: Iterable[str]) -> Iterator[None]:
+    """Let imports of these modules return at once. Modules that are already imported stay as they are."""
+    placed = {name: ModuleOnFirstUse(name) for name in names if name not in sys.modules}
+    sys.modules.update(placed)
+    try:
+        yield
+    finally:
+        for name, module in placed.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+
+
 def great_expectations(part: str = "") -> Any:
     """Import the library, or one of its modules, on first use. Analytics and logging are turned off."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    module = import_module(f"great_expectations{part}")
+    with imported_on_first_use(SLOW_IMPORTS):
+        module = import_module(f"great_expectations{part}")
     for name in ("great_expectations", "great_expectations.data_context.types.base"):  # sets its own level
         logging.getLogger(name).setLevel(logging.WARNING)
     return module

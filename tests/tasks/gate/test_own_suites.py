@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,31 @@ def test_a_nested_table_and_a_passing_suite(tmp_path: Path) -> None:
     row_count = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1}}
     passing = {"name": "few", "meta": {"table": "questions"}, "expectations": [row_count]}
     assert check_own_suites(read_own_suites([suite_file(tmp_path / "b.json", passing)]), TABLES) == []
+
+
+STARTED = """
+import sys
+from tasks.gate.great_expectations import SLOW_IMPORTS, great_expectations
+great_expectations(".expectations")
+print(*(name for name in (*SLOW_IMPORTS, "scipy.stats._stats_py") if name in sys.modules))
+import scipy.stats
+print(scipy.stats.norm.cdf(0.0))
+"""
+
+
+def test_the_library_starts_without_modules_that_few_expectations_need(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STARTED]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n0.5\n"
+
+
+def test_an_expectation_that_needs_a_module_left_out_at_the_start_runs(tmp_path: Path) -> None:
+    for english, failing in ((0.5, 0), (0.999, 1)):
+        partition = {"values": ["en", "de"], "weights": [english, 1 - english]}
+        kwargs = {"column": "language", "partition_object": partition, "threshold": 0.1}
+        listed = [{"type": "expect_column_kl_divergence_to_be_less_than", "kwargs": kwargs}]
+        path = suite_file(tmp_path / "questions.json", {"name": "mixed", "expectations": listed})
+        assert len(check_own_suites(read_own_suites([path]), TABLES)) == failing
 
 
 @pytest.mark.parametrize(
