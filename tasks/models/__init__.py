@@ -32,7 +32,7 @@ from tasks.models.capabilities import (
     keep_capabilities,
     restore_capabilities,
 )
-from tasks.models.circuit_breaker import CircuitBreaker
+from tasks.models.circuit_breaker import PROBE_CALLS, CircuitBreaker
 from tasks.models.endpoints import SharedLoad
 from tasks.models.limits import limiter_of, own_part, send_with_retries
 from tasks.models.names import ModelName, cache_name, parse_model_name
@@ -107,7 +107,7 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
         data_dir=settings.data_dir,
         price=price,
         concurrency=limits.max_in_flight * (1 if batched else CONCURRENCY_FACTOR),
-        failures=FailureCount(settings.max_failure_rate),
+        failures=FailureCount(settings.max_failure_rate, left_to_probe=PROBE_CALLS if probed else 0),
         options=settings.options.get(name),
         capabilities=capabilities_of(resolved.endpoints[0], resolved.name) if resolved.endpoints else None,
     )

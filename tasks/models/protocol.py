@@ -210,6 +210,20 @@ def estimate_prompt_tokens(messages: tuple[Message, ...]) -> int:
     return sum(4 + estimate_tokens(message.content) for message in messages)
 
 
+UNREADABLE = {
+    "truncated": (
+        "ended at the length limit before they were complete, also in a second try",
+        "raise the model's `max_tokens`, or use a model that answers without reasoning aloud",
+    ),
+    "unparsable": (
+        "are not the JSON object that was asked for, also after one correction",
+        "try the model with `counterfoil models MODEL --probe`, or use one that follows a JSON schema",
+    ),
+    "refused": ("refuse the task", "use a model that accepts it"),
+}
+"""Reasons for which no answer of a probe can be read, in words, and the next step."""
+
+
 @dataclass
 class FailureCount:
     """Number of calls and of failures. Too many failures stop a stage.
@@ -224,6 +238,10 @@ class FailureCount:
     kinds: Counter[FailureKind] = field(default_factory=Counter)
     first: dict[FailureKind, str] = field(default_factory=dict)
     """The first failure of each kind: model and message."""
+    left_to_probe: int = 0
+    """Structured answers that are still awaited before others are asked for. 0 as soon as one can be read."""
+    unread: Counter[str] = field(default_factory=Counter)
+    """Answers of the probe that cannot be read, by reason."""
 
     @property
     def failed(self) -> int:
@@ -241,6 +259,31 @@ class FailureCount:
         if isinstance(outcome, Failure):
             self.kinds[outcome.kind] += 1
             self.first.setdefault(outcome.kind, f"{model}: {outcome.message}")
+
+    def probe(self, model: str, unread: str | None) -> None:
+        """Count one structured answer of the probe.
+
+        Args:
+            model: Name of the model.
+            unread: Why the answer cannot be read. `None`: it was read, and the probe is over.
+
+        Raises:
+            ModelError: If it is the last one, and no answer could be read for one reason that another try
+                does not change: `truncated`, `unparsable` or `refused`.
+        """
+        if unread is None:
+            self.left_to_probe = 0
+        if not self.left_to_probe:
+            return
+        self.left_to_probe -= 1
+        self.unread[unread or ""] += 1
+        if not self.left_to_probe and self.tolerated < 1 and len(self.unread) == 1 and unread in UNREADABLE:
+            state, hint = UNREADABLE[unread]
+            raise ModelError(
+                f"the first {self.unread.total()} answers all {state}",
+                place=model,
+                hint=f"{hint}; then run the same command again: received answers are kept",
+            )
 
     def merge(self, other: FailureCount) -> None:
         """Add the calls of another part of the stage."""

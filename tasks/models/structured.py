@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, get_origin
 
@@ -110,17 +111,40 @@ async def ask_structured(
         answer_type: Type of the answer.
         repairs: How often an answer that does not validate is asked for again, with the problem. An answer
             that was cut off is asked for again with twice the length limit and shorter texts. Refusals and
-            failed calls are not repeated. Repairs are sent after all other requests.
+            failed calls are not repeated. Repairs are sent after the other requests of the probe, and after
+            all others behind it.
         parse: Reads an answer from its text, and gets a flag for truncated text. It raises `ValueError`
             if it cannot. The default is `parse_answer`.
 
     Raises:
         BudgetError: After the last result, if the budget did not cover every call.
-        ModelError: After the last result, if too many of the model's calls have failed so far
+        ModelError: After the probe, if none of its answers can be read, all for the same reason
+            (`FailureCount.probe`). After the last result, if too many of the model's calls have failed so far
             (`Model.failures`). Answers without content and prompts longer than the context do not count,
             they are abstentions.
     """
     schema = strict_schema(answer_type)
+    questions = (_Question(replace(request, json_schema=schema)) for request in requests)
+    while left := model.failures.left_to_probe:
+        probe = list(islice(questions, left))
+        async for result in _ask_in_rounds(model, probe, answer_type, repairs, parse):
+            model.failures.probe(model.name, result.reason if isinstance(result, Abstention) else None)
+            yield result
+        if len(probe) < left:
+            break
+    async for result in _ask_in_rounds(model, questions, answer_type, repairs, parse):
+        yield result
+    model.failures.refuse()
+
+
+async def _ask_in_rounds(
+    model: Model,
+    first: Iterable[_Question],
+    answer_type: type[M],
+    repairs: int,
+    parse: Callable[[str, bool], M] | None,
+) -> AsyncIterator[Parsed[M] | Abstention]:
+    """Ask all questions, and then, in each round of repairs, those whose answer may become readable."""
     in_progress: dict[str, _Question] = {}
     to_repair: list[_Question] = []
 
@@ -132,7 +156,6 @@ async def ask_structured(
             in_progress[request.tag] = question
             yield request
 
-    first = (_Question(replace(request, json_schema=schema)) for request in requests)
     for round_ in range(repairs + 1):
         pending: Iterable[_Question] = first if round_ == 0 else to_repair
         to_repair = []
@@ -148,7 +171,6 @@ async def ask_structured(
                 yield replace(question.cut_off, spent=result.spent)  # the context has no room for more
             else:
                 yield result
-    model.failures.refuse()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from schemas.errors import InputError
 from schemas.options import RelabelOptions
 from tests.conftest import DATA, PROJECT
 from tests.servers.hub_server import HubServer
-from tests.servers.openai_server import OpenAIServer
+from tests.servers.openai_server import OpenAIServer, Reply
 
 COUNTERFOIL = str(Path(sys.executable).with_name("counterfoil"))
 
@@ -80,6 +80,25 @@ def test_a_score_of_a_server_is_a_judge_on_the_command_line(kind: str, tmp_path:
         )
     found = json.loads(done.stdout)
     assert (found["filtered"], found["kept"]) == (1, 1)
+
+
+def test_a_judge_whose_verdicts_are_all_cut_off_is_stopped_by_its_first_rows(tmp_path: Path) -> None:
+    rows = [{"query": f"ask {i}", "pos": [f"yes {i}"], "neg": [f"no {i}", f"not {i}"]} for i in range(150)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with OpenAIServer(Reply('{"better": [', finish_reason="length")) as server:
+        command = [COUNTERFOIL, "relabel", "in.jsonl", "--judge", server.model(), "--free", server.model()]
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, "COUNTERFOIL_HOME": str(tmp_path / "home"), "OPENAI_API_KEY": "none"},
+            capture_output=True,
+            text=True,
+        )
+        asked = len(server.requests)
+    assert done.returncode == 5, done.stderr
+    assert "the first 20 answers all ended at the length limit" in done.stderr
+    assert asked < 50
+    assert not list(tmp_path.glob("*relabelled*"))
 
 
 @pytest.mark.parametrize("name", ["rerank:openai:m@http://u:p@h/v1", "rerank:other:m", "other:m"])

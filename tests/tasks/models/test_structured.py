@@ -259,6 +259,64 @@ def test_the_repair_prompt_of_an_edited_vocabulary_is_used(tmp_path: Path) -> No
     assert isinstance(result, Parsed)
 
 
+@pytest.mark.parametrize(
+    ("reply", "calls", "words"),
+    [
+        (Reply('{"why": ["', finish_reason="length"), 40, "ended at the length limit"),
+        (Reply("The score is four."), 40, "not the JSON object"),
+        (Reply(None, refusal="I can't help with that."), 20, "refuse the task"),
+    ],
+)
+def test_a_model_whose_first_answers_are_all_unreadable_is_stopped(
+    tmp_path: Path, reply: Reply, calls: int, words: str
+) -> None:
+    with OpenAIServer(lambda messages, body: reply) as server:
+        with pytest.raises(ModelError, match=f"the first 20 answers all .*{words}") as stopped:
+            verdicts(server, tmp_path, questions(100))
+        assert len(server.requests) == calls
+    assert "run the same command again" in str(stopped.value.hint)
+
+
+def test_one_readable_answer_ends_the_probe_of_an_open_model(tmp_path: Path) -> None:
+    def judge(messages: Messages, body: Body) -> str:
+        return GOOD if messages[0]["content"] == "question 7" else "no JSON"
+
+    with OpenAIServer(judge) as server:
+        found = verdicts(server, tmp_path, questions(60))
+    assert sum(isinstance(result, Parsed) for result in found.values()) == 1
+    assert len(found) == 60
+
+
+def test_unreadable_answers_of_several_small_groups_are_one_probe(tmp_path: Path) -> None:
+    with OpenAIServer("no JSON") as server:
+        settings = settings_for(tmp_path, server.model(), limits=Limits(max_in_flight=8))
+
+        async def ask() -> int:
+            seen = 0
+            async with open_model(server.model(), settings) as model:
+                with pytest.raises(ModelError, match="the first 20 answers"):
+                    for start in range(0, 100, 8):
+                        group = questions(100)[start : start + 8]
+                        seen += len([r async for r in ask_structured(model, group, Verdict, repairs=0)])
+            return seen
+
+        assert run_async(ask()) == 16
+        assert len(server.requests) == 20
+
+
+def test_a_user_who_tolerates_every_failure_gets_abstentions(tmp_path: Path) -> None:
+    with OpenAIServer("no JSON") as server:
+        settings = settings_for(tmp_path, server.model(), max_failure_rate=1.0)
+
+        async def ask() -> list[Parsed[Verdict] | Abstention]:
+            async with open_model(server.model(), settings) as model:
+                return [result async for result in ask_structured(model, questions(30), Verdict, repairs=0)]
+
+        found = run_async(ask())
+    assert len(found) == 30
+    assert all(isinstance(result, Abstention) for result in found)
+
+
 @pytest.mark.parametrize("escape", ["\\ud800", "\\uDFFF"])
 def test_escaped_lone_surrogates_do_not_lose_an_answer(escape: str) -> None:
     found = find_json_object(f'{{"why": "a{escape}", "list": ["{escape}"], "{escape}": {{"x": 1}}}}')
