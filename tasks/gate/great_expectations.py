@@ -269,26 +269,52 @@ def run_suite(
         failing: Problems of other checks of this table. They become part of the result, not of the problems.
         suite: Expectations to use instead of the derived ones.
     """
-    gx = great_expectations()
     expectations = list(suite if suite is not None else derive_suite(frame))
-    batch = (
-        _context()
-        .data_sources.add_or_update_pandas("tables")
-        .add_dataframe_asset(frame.name)
-        .add_batch_definition_whole_dataframe("all")
-        .get_batch({"dataframe": frame.rows.to_pandas()})
-    )
     _known.clear()
     _known.update(known)
     _failing.clear()
     _failing.update(failing)
-    result_set = batch.validate(
-        gx.ExpectationSuite(name=frame.name, expectations=[_to_library(e) for e in expectations]),
-        result_format={"result_format": "COMPLETE"},
-    )
-    _raise_on_crash(frame, result_set)
-    problems = [p for result in result_set.results for p in _problems(frame, result)]
-    return problems, _suite_result(frame, result_set)
+    problems: list[Problem] = []
+    contents = []
+    for columns, group in _batches(frame, expectations):
+        result_set = _run_expectations(frame.name, frame.rows.select(columns), group)
+        _raise_on_crash(frame, result_set)
+        problems += [p for result in result_set.results for p in _problems(frame, result)]
+        contents.append(_without_lists(result_set.to_json_dict()))
+    return problems, _suite_result(frame, contents)
+
+
+LARGE_FRAME = 100_000
+"""Rows from which on the columns of a frame are checked one after another."""
+
+
+def _batches(
+    frame: Frame, expectations: Sequence[Expectation]
+) -> Iterator[tuple[list[str], list[Expectation]]]:
+    """Yield columns and their expectations.
+
+    The library holds several objects per value, so the columns of a large frame come one by one.
+    """
+    if frame.rows.num_rows < LARGE_FRAME or not expectations:
+        yield frame.rows.column_names, list(expectations)
+        return
+    by_column: dict[str, list[Expectation]] = {}
+    for expectation in expectations:
+        by_column.setdefault(expectation.column or frame.key, []).append(expectation)
+    for column, group in by_column.items():
+        yield [column], group
+
+
+def _run_expectations(name: str, rows: pa.Table, expectations: Sequence[Expectation]) -> Any:
+    gx = great_expectations()
+    suite = gx.ExpectationSuite(name=name, expectations=[_to_library(e) for e in expectations])
+    return _make_batch(name, rows).validate(suite, result_format={"result_format": "COMPLETE"})
+
+
+def _make_batch(name: str, rows: pa.Table) -> Any:
+    """Return the rows as the library reads them."""
+    asset = _context().data_sources.add_or_update_pandas("tables").add_dataframe_asset(name)
+    return asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": rows.to_pandas()})
 
 
 def run_own_suite(frame: Frame, name: str, expectations: Sequence[Mapping[str, Any]]) -> list[Problem]:
@@ -298,13 +324,7 @@ def run_own_suite(frame: Frame, name: str, expectations: Sequence[Mapping[str, A
         InputError: If an expectation is unknown or cannot be evaluated.
     """
     gx = great_expectations()
-    batch = (
-        _context()
-        .data_sources.add_or_update_pandas("tables")
-        .add_dataframe_asset(frame.name)
-        .add_batch_definition_whole_dataframe("all")
-        .get_batch({"dataframe": frame.rows.to_pandas()})
-    )
+    batch = _make_batch(frame.name, frame.rows)
     try:
         listed = [{"kwargs": {}, **e} for e in expectations]
         suite = gx.ExpectationSuite(name=name, expectations=listed)
@@ -531,9 +551,8 @@ def _problems(frame: Frame, result: Any) -> list[Problem]:
     return report_rows(frame.name, config.meta["check"], rows, column=config.kwargs["column"])
 
 
-def _suite_result(frame: Frame, result_set: Any) -> SuiteResult:
-    """Convert results to JSON without run ids, times and long lists. Equal rows give equal results."""
-    content = result_set.to_json_dict()
+def _without_lists(content: dict[str, Any]) -> dict[str, Any]:
+    """Remove run ids, times and long lists from the JSON of results. Equal rows give equal results."""
     content["meta"] = {}
     content["id"] = None
     for result in content["results"]:
@@ -541,12 +560,27 @@ def _suite_result(frame: Frame, result_set: Any) -> SuiteResult:
         for name in ("unexpected_list", "unexpected_index_list", "unexpected_index_query"):
             result["result"].pop(name, None)
         result["expectation_config"]["kwargs"].pop("batch_id", None)
+    return content
+
+
+def _suite_result(frame: Frame, contents: Sequence[dict[str, Any]]) -> SuiteResult:
+    """Join the results of all columns of a frame."""
+    results = [result for content in contents for result in content["results"]]
+    failed = sum(not result["success"] for result in results)
+    joined = contents[0] | {"results": results, "success": not failed}
+    if len(contents) > 1:
+        joined["statistics"] = {
+            "evaluated_expectations": len(results),
+            "successful_expectations": len(results) - failed,
+            "unsuccessful_expectations": failed,
+            "success_percent": 100 * (len(results) - failed) / len(results),
+        }
     return SuiteResult(
         table=frame.name,
         rows=frame.rows.num_rows,
-        expectations=len(content["results"]),
-        failed=sum(not r["success"] for r in content["results"]),
-        result=canonical_json(content),
+        expectations=len(results),
+        failed=failed,
+        result=canonical_json(joined),
     )
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
+import pyarrow as pa
 import pytest
 
 from schemas.answers import RESPONSES
 from schemas.question import QUESTIONS
 from tasks.checks.catalogue import CHECKS
+from tasks.gate import great_expectations
 from tasks.gate.examination import TABLES
 from tasks.gate.great_expectations import COLUMNS, Expectation, derive_suite, split_frames
+from tests.tasks.release.example import example_question
 
 
 def suite(table: str, frame: str) -> list[Expectation]:
@@ -52,3 +57,22 @@ def test_manual_expectations_name_existing_columns(frame: str) -> None:
 def test_every_expectation_is_in_the_catalogue(table: str) -> None:
     frames = split_frames(TABLES[table], TABLES[table].to_arrow([]))
     assert {e.check for f in frames for e in derive_suite(f)} <= set(CHECKS)
+
+
+def test_the_columns_of_a_large_frame_are_checked_one_by_one_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = QUESTIONS.to_arrow([example_question(), example_question("age"), example_question("age")])
+    at = rows.column_names.index("language")
+    rows = rows.set_column(at, "language", pa.array(["en", "not a tag", "de"]))
+    found = []
+    for limit in (great_expectations.LARGE_FRAME, 1):
+        monkeypatch.setattr(great_expectations, "LARGE_FRAME", limit)
+        for frame in split_frames(QUESTIONS, rows):
+            problems, result = great_expectations.run_suite(frame, {}, {"group_incomplete": ["q_1"]})
+            content = json.loads(result.result)
+            by_text = sorted(json.dumps(entry, sort_keys=True) for entry in content.pop("results"))
+            found.append((frame.name, sorted(map(repr, problems)), result.failed, by_text, content))
+    half = len(found) // 2
+    assert found[:half] == found[half:]
+    assert any(problems for _, problems, *_ in found)
