@@ -10,6 +10,7 @@ from typing import Any, Literal
 from schemas.answers import PLAIN, Effect, Verdict
 from schemas.question import SELECTED, Question
 from schemas.tables import content_id, derived_seed
+from tasks.run.memory import drain
 from tasks.stats.hypothesis_tests import q_values_by_family
 from tasks.stats.intervals import MIN_CLUSTERS, t_quantile
 from tasks.stats.power import detectable_errors
@@ -130,7 +131,7 @@ def correct_for_multiplicity(effects: Iterable[Effect]) -> list[Effect]:
     """
     tested = list(effects)
     q_values = q_values_by_family([e.p_value for e in tested], [_tests_of(e) for e in tested])
-    corrected = [e.model_copy(update={"q_value": q}) for e, q in zip(tested, q_values, strict=True)]
+    corrected = [e.model_copy(update={"q_value": q}) for e, q in zip(drain(tested), q_values, strict=True)]
     return sorted(
         corrected,
         key=lambda e: (

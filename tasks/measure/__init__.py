@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -73,6 +74,7 @@ from tasks.measure.verdicts import (
     verdict_effects,
 )
 from tasks.release import MANIFEST, open_release
+from tasks.run.memory import drain
 from tasks.run.parts import PartRunner
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table, scan_table
 
@@ -129,21 +131,21 @@ def measure(
 
     conditions = context.recipe.prompting.names if context.recipe.prompting else ()
     prompted_groups = [c for condition in conditions for c in fresh.groups(asked, condition)]
-    open_effects = [
-        *question_effects(compared),
-        *slice_effects(prompted_groups),
-        *slice_effects(compared),
-        *shared_effects(fresh.masked, asked),
-        *verdict_effects(asked, every_verdict, form),
-        *length_controlled_effects(asked, verdicts, fresh.spreads, form),
-    ]
+    open_effects = _together(
+        lambda: question_effects(compared),
+        lambda: slice_effects(prompted_groups),
+        lambda: slice_effects(compared),
+        lambda: shared_effects(fresh.masked, asked),
+        lambda: verdict_effects(asked, every_verdict, form),
+        lambda: length_controlled_effects(asked, verdicts, fresh.spreads, form),
+        lambda: contrast_effects(scored, attributes),
+    )
     search_effects = [
         *shrinkage(asked.values(), (j for j in verdicts if j.question_id in asked), form),
         *judge_effects(j for j in verdicts if j.question_id in asked),
     ]
     scored = list(scored_judgements(asked, scan_table(judgements, JUDGEMENTS), form))
-    directed = contrast_effects(scored, attributes)
-    covered = cover_effects(context, asked, answers, fresh, [*open_effects, *directed], attributes)
+    covered = cover_effects(context, asked, answers, fresh, open_effects, attributes)
     judged = [
         *judged_contrasts(scored, attributes),
         *judged_questions(asked, fitness_by_condition(asked, every_verdict, form), form),
@@ -155,8 +157,9 @@ def measure(
     models = sorted({e.model for e in covered} - {EVERY})
     missing = missing_control_effects(asked.values(), models, context.recipe.controls)
     corrected = corrected_effects(treatment, asked.values())
-    tested = correct_for_multiplicity([*covered, *search_effects, *robust, *prompted, *missing, *corrected])
-    effects = verdict_rule(context.recipe).apply(tested)
+    others = [*search_effects, *robust, *prompted, *missing, *corrected]
+    tested = correct_for_multiplicity(chain(drain(covered), others))
+    effects = verdict_rule(context.recipe).apply(drain(tested))
     confirmed = confirm_questions(asked, verdicts, form, context.recipe.validation.fdr)
     again = again if form != SCREEN else mean_excess(compared)
     measured = [label_question(q, confirmed) for q in record_holdout_effects(asked.values(), again)]
@@ -165,6 +168,12 @@ def measure(
         stage="measure", unit="questions", rows=len(every), kept=len(measured), dropped=0, failed=0
     )
     return Outcome(tables={EFFECTS: effects, QUESTIONS: measured}, counts=(counts,))
+
+
+def _together(*estimates: Callable[[], Iterable[Effect]]) -> Iterator[Effect]:
+    """Yield the effects of all estimates. One estimate is in memory at a time."""
+    for estimate in estimates:
+        yield from estimate()
 
 
 def _has_options(question: Question | None) -> bool:
@@ -270,7 +279,7 @@ def cover_effects(
     questions: Mapping[str, Question],
     responses: Sequence[Response],
     fresh: OpenFigures,
-    open_effects: Sequence[Effect],
+    open_effects: Iterable[Effect],
     attributes: Mapping[str, Attribute],
 ) -> list[Effect]:
     """Compute the effects of the other families, and return all effects with their coverage.
@@ -289,7 +298,7 @@ def cover_effects(
     answered = gather_answers(questions, responses)
     directed = contrast_effects(scored_answers(answered), attributes)
     covered = [
-        *rule.apply([*open_effects, *effects_of_slices(answered, attributes), *directed], coverage),
+        *rule.apply(chain(open_effects, effects_of_slices(answered, attributes), directed), coverage),
         *rule.apply(effects_across_conditions(answered, attributes), coverage, across=True),
     ]
     open_answers = [(questions[question], target) for question, target in sorted(fresh.answered)]

@@ -19,6 +19,7 @@ from tasks.files.vocabulary import read_question_attributes
 from tasks.judges.divergence import Divergence, read_divergence_words
 from tasks.judges.verdicts import group_answers
 from tasks.measure.verdicts import length_spread
+from tasks.run.memory import release_memory
 from tasks.run.partitions import TablePart, first_questions, split_by_question
 from tasks.run.parts import PartRunner, run_sequentially
 from tasks.run.progress import track
@@ -99,6 +100,7 @@ def read_open_answers(
             for figures in (run_parts or run_sequentially)(compare_open_part, parts):
                 found.add(figures)
                 bar.advance()
+    release_memory()
     return found
 
 

@@ -32,6 +32,7 @@ from schemas.labels import DROPPED, Dropped, StageCounts, check_reconciled
 from schemas.recipe import Recipe
 from schemas.release import StageCost
 from schemas.tables import CHUNK_ROWS, R, Row, Table, content_hash, file_hash
+from tasks.run.memory import release_memory
 
 LOCK_TRIES, LOCK_PAUSE_S = 3, 0.02
 ROW_GROUP = 4096
@@ -299,7 +300,10 @@ def run_stage(stage: Stage, context: RunContext, **inputs: Any) -> Step:
     with naming(home):
         outcome = stage.run(context, **inputs)
         check_reconciled(outcome.counts)
-        return write_step(home, stage.name, key, outcome)
+        step = write_step(home, stage.name, key, outcome)
+    del outcome
+    release_memory()
+    return step
 
 
 @contextmanager
