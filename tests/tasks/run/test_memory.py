@@ -19,12 +19,10 @@ class Item:
 def test_items_are_yielded_in_order_and_freed_one_by_one() -> None:
     items = [Item() for _ in range(3)]
     references = [weakref.ref(item) for item in items]
-    freed = []
-    for position, item in enumerate(drain(items)):
-        assert item is references[position]()
-        del item
-        freed.append(references[position]() is None)
-    assert freed == [True, True, True]
+    drained = drain(items)
+    for reference in references:
+        assert next(drained) is reference()
+        assert reference() is None
     assert items == []
 
 
