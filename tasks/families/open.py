@@ -24,8 +24,9 @@ from tasks.judges.divergence import (
     DivergenceWords,
     compare_answers,
     masked_answers,
+    named_gaps,
     read_divergence_words,
-    signed_gaps,
+    signed_gap,
     word_matrix,
 )
 from tasks.judges.verdicts import AnswerGroup, group_answers
@@ -128,25 +129,20 @@ def _part_effects(slice_: Slice, inside: Sequence[ComparedGroup]) -> list[Effect
 
 
 def _gap_effects(slice_: Slice, inside: Sequence[ComparedGroup]) -> list[Effect | None]:
-    """Return signed differences of features between two values, such as `sentiment:woman-man`."""
-    nulls: dict[str, list[tuple[Question, Floats]]] = defaultdict(list)
+    """Return signed differences of features between two values, such as `sentiment:woman-man`.
+
+    The permutations of one difference are in memory at a time.
+    """
+    having: dict[str, list[tuple[ComparedGroup, int]]] = defaultdict(list)
     for c in inside:
-        for name, null in signed_gaps(c.divergence).items():
-            nulls[name].append((c.question, null))
-    return [
-        *_unknown_features(slice_, inside),
-        *(
-            _pooled(
-                slice_,
-                name,
-                FEATURES[name.split(":")[0]],
-                by_question,
-                "both",
-                GAP_BOUNDS.get(name.split(":")[0]),
-            )
-            for name, by_question in sorted(nulls.items())
-        ),
-    ]
+        for name, (variant, _) in named_gaps(c.divergence).items():
+            having[name].append((c, variant))
+    effects: list[Effect | None] = [*_unknown_features(slice_, inside)]
+    for name, groups in sorted(having.items()):
+        feature = name.split(":")[0]
+        nulls = [(c.question, signed_gap(c.divergence, variant, feature)) for c, variant in groups]
+        effects.append(_pooled(slice_, name, FEATURES[feature], nulls, "both", GAP_BOUNDS.get(feature)))
+    return effects
 
 
 def _unknown_features(slice_: Slice, inside: Sequence[ComparedGroup]) -> list[Effect]:

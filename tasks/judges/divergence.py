@@ -348,30 +348,44 @@ def baseline_index(group: AnswerGroup, attribute: Attribute) -> int:
     return values.index(attribute.baseline) if attribute.baseline in values else 0
 
 
-def signed_gaps(divergence: Divergence) -> dict[str, Floats]:
-    """Compute differences of feature means from the baseline under all permutations.
+def named_gaps(divergence: Divergence) -> dict[str, tuple[int, str]]:
+    """Return variant and feature of every difference of feature means from the baseline.
 
     Returns:
-        Differences by name, such as `sentiment:woman-man`, in the unit of the feature. Element 0 is the
-        observed difference. One entry per feature that the language allows and value other than the baseline.
-        Answers without the feature are left out. There is no entry if a value has no answer with it.
+        By name, such as `sentiment:woman-man`. One per variant other than the baseline, and feature that the
+        language allows and both variants have. The variants of a control may have the same value.
     """
-    starts = np.concatenate([[0], np.cumsum(divergence.sizes)])
-    base = divergence.features[starts[divergence.baseline] : starts[divergence.baseline + 1]]
-    gaps = {}
-    for v, value in enumerate(divergence.values):
-        if v == divergence.baseline:
-            continue
-        own = divergence.features[starts[v] : starts[v + 1]]
-        name = f"{value}-{divergence.values[divergence.baseline]}"
-        for column, feature in enumerate(FEATURES):
-            if feature in divergence.gaps:
-                continue
-            with_own, with_base = (rows[~np.isnan(rows[:, column]), column] for rows in (own, base))
-            if len(with_own) and len(with_base):
-                null = gap_null(np.concatenate([with_own, with_base]), len(with_own))
-                gaps[f"{feature}:{name}"] = null
-    return gaps
+    baseline = divergence.values[divergence.baseline]
+    return {
+        f"{feature}:{value}-{baseline}": (v, feature)
+        for v, value in enumerate(divergence.values)
+        if v != divergence.baseline
+        for feature in FEATURES
+        if feature not in divergence.gaps
+        and len(_known(divergence, v, feature))
+        and len(_known(divergence, divergence.baseline, feature))
+    }
+
+
+def signed_gap(divergence: Divergence, variant: int, feature: str) -> Floats:
+    """Compute a difference of feature means from the baseline under all permutations.
+
+    It is in the unit of the feature, and element 0 is observed. Answers without the feature are left out.
+    """
+    own, base = (_known(divergence, v, feature) for v in (variant, divergence.baseline))
+    return gap_null(np.concatenate([own, base]), len(own))
+
+
+def signed_gaps(divergence: Divergence) -> dict[str, Floats]:
+    """Compute all differences of `named_gaps` under all permutations."""
+    return {name: signed_gap(divergence, *gap) for name, gap in named_gaps(divergence).items()}
+
+
+def _known(divergence: Divergence, variant: int, feature: str) -> Floats:
+    """Return a feature of the answers to one variant, without those that lack it."""
+    start = sum(divergence.sizes[:variant])
+    found = divergence.features[start : start + divergence.sizes[variant], list(FEATURES).index(feature)]
+    return np.asarray(found[~np.isnan(found)])
 
 
 # Features of single answers

@@ -38,6 +38,8 @@ EDGE = 1e-6
 
 MAX_GROUPS = 400
 """Maximum number of refits. With more clusters, several of them are left out together."""
+_FITTED_CELLS = 8_000_000
+"""Refits times units that are in memory at the same time (64 MB per array)."""
 _BINOMIAL_VARIANCE = 0.2
 _STEPS = 60
 _LONGEST_STEP = 2.0
@@ -168,6 +170,18 @@ def _groups(units: int, clusters: Sequence[Hashable] | None) -> NDArray[np.int64
 
 
 def _fit(
+    y: Floats, x: Floats, stratum: NDArray[np.int64], weights: Floats, ridge: float
+) -> tuple[Floats, Floats]:
+    """Fit the model once per row of weights, some rows at a time. See `_fit_rows`."""
+    rows = max(1, _FITTED_CELLS // max(1, len(y)))
+    parts = [
+        _fit_rows(y, x, stratum, weights[start : start + rows], ridge)
+        for start in range(0, len(weights), rows)
+    ]
+    return np.concatenate([held for held, _ in parts]), np.concatenate([found for _, found in parts])
+
+
+def _fit_rows(
     y: Floats, x: Floats, stratum: NDArray[np.int64], weights: Floats, ridge: float
 ) -> tuple[Floats, Floats]:
     """Fit the model once per row of weights, by Newton's method on intercepts and coefficient.
