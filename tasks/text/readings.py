@@ -104,6 +104,12 @@ class ReaderRules:
     """Words of an answer that decides for no option, such as `both`."""
     unknown: tuple[str, ...] = ()
     """Wordings of an option such as `cannot be determined`."""
+    unknown_denials: tuple[str, ...] = ()
+    """Openings of a clause that denies an information, such as `does not`. An information verb follows."""
+    unknown_verbs: tuple[str, ...] = ()
+    """Information verbs, such as `say` and `specified`."""
+    nobodies: tuple[str, ...] = ()
+    """Subjects that deny an information of everybody, such as `neither`."""
     dont_know: tuple[str, ...] = ()
     """Wordings of "I don't know". They count if it is one of the options."""
     negators: tuple[str, ...] = ()
@@ -139,6 +145,8 @@ class ReaderRules:
     """Endings of options that are verbs, and those of their participles, such as `y` and `ied`."""
     inflections: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Endings of adjectives, and those of their other genders and numbers, such as `o` and `a`."""
+    pronouns: tuple[str, ...] = ()
+    """Pronouns that take up the subject, such as `she`."""
     object_pronouns: tuple[str, ...] = ()
     """Pronouns for the object of a verb, as in `grant it`."""
     article_prefixes: tuple[str, ...] = ()
@@ -525,22 +533,41 @@ def clean(text: str) -> str:
     return "\n".join(line for line in lines if line).replace(f"{_MARK} ", _CAPITAL).replace(_MARK, "")
 
 
-_INLINE_MARK = re.compile(r"(?:(?<=\s)|(?<=^)|(?<=:))\(?\d{1,2}[.)]\s(?=[^\W\d])")
+_INLINE_MARK = re.compile(r"(?:(?<=\s)|(?<=^)|(?<=:))\(?(\d{1,2})[.)]\s(?=[^\W\d])")
 
 
 def _split_list(line: str) -> str:
-    """Return a line with semicolons for the marks of a list inside it, as in `1. B 2. A`."""
-    return _INLINE_MARK.sub(" ; ", line) if len(_INLINE_MARK.findall(line)) > 1 else line
+    """Return a line with semicolons for the marks of a list inside it, as in `1. B 2. A`.
+
+    `I give it a 6. There are two problems: 1) …` has only one number that is no mark.
+    """
+    numbers = [int(number) for number in _INLINE_MARK.findall(line)]
+    starts = [i for i, number in enumerate(numbers[:-1]) if numbers[i + 1] == number + 1]
+    if not starts:
+        return line
+    places = iter(range(len(numbers)))
+    return _INLINE_MARK.sub(lambda m: " ; " if next(places) >= starts[0] else m[0], line)
 
 
 _CROSS, _CHECK = "❌✗✘🚫❎", "✅✔☑"
+
+
+def _without_crossed(line: str) -> str:
+    """Remove a line with a cross, or the crossed part of a line that has a check mark as well."""
+    if not any(ch in line for ch in _CROSS):
+        return line
+    if not any(ch in line for ch in _CHECK):
+        return ""
+    opens = line.lstrip()[:1] in _CROSS + _CHECK
+    crossed = rf"[{_CROSS}][^{_CROSS}{_CHECK}]*" if opens else rf"[^{_CROSS}{_CHECK}]*[{_CROSS}]"
+    return re.sub(crossed, " ", line)
 
 
 def _without_symbols(plain: str) -> str:
     """Remove emojis. Lines with a cross are removed if another line has a check mark."""
     lines = plain.split("\n")
     if any(ch in plain for ch in _CHECK):
-        lines = [line for line in lines if not any(ch in line for ch in _CROSS)]
+        lines = [_without_crossed(line) for line in lines]
     text = "".join(" " if unicodedata.category(ch) == "So" else ch for ch in "\n".join(lines))
     return "\n".join(line.strip() for line in re.sub(" +", " ", text).split("\n"))
 
@@ -659,7 +686,7 @@ class _Reader:
         while True:
             rest = rest.lstrip(" \n:=,-" + _FINAL)
             link = links.match(rest)
-            if link is None or not link[0]:
+            if link is None or not link[0] or re.match(r"\s?[.!。]", rest[link.end() :]):  # 答案是“是”。
                 break
             rest = rest[link.end() :]
         end = _SENTENCE_END.search(rest, 1)
@@ -863,6 +890,7 @@ class _OptionReader(_Reader):
     def read_options(self, plain: str) -> Reading | None:
         """Return the reading, or `None` if no option is named."""
         plain = self._without_questions(self._without_reasons(self._without_echo(plain)))
+        plain = self._without_possibilities(plain)
         for rule, segment in self.final_segments(plain):
             found = self._read_final(segment)
             if found is not None:
@@ -922,8 +950,27 @@ class _OptionReader(_Reader):
         echoes = {line for line in lines if self._is_echo(line)}
         rest = [line for line in lines if line not in echoes]
         plain = "\n".join(rest) if len(echoes) > 1 and rest else plain
+        plain = self._without_discussion(plain)
         shorter = "\n".join(self._without_legend(line) for line in plain.split("\n"))
         return shorter if shorter != plain and self._mentions(shorter) else plain
+
+    def _without_discussion(self, plain: str) -> str:
+        """Drop a list in which several options are discussed, as in `A: she was late`, if its end names one."""
+        lines = plain.split("\n")
+        discussed = {
+            i: option for i, line in enumerate(lines) if (option := self._discussed(line)) is not None
+        }
+        rest = [line for i, line in enumerate(lines) if i not in discussed]
+        if len(set(discussed.values())) < 2 or len(lines) - 1 in discussed or not self._mentions(lines[-1]):
+            return plain
+        return "\n".join(rest)
+
+    def _discussed(self, line: str) -> int | None:
+        """Return the option that opens a line and is described in it."""
+        label, mark, rest = line.partition(" - ") if " - " in line[:LONGEST_CLAUSE] else line.partition(": ")
+        found = self._alone(label) if mark and len(rest.split()) > 2 else None
+        is_final = self.rules.pattern("final_strong", "final_weak").search(label) is not None
+        return found[0] if found is not None and not is_final else None
 
     def _without_legend(self, line: str) -> str:
         """Drop a list of options inside a line, such as `A = surgeon, B = nurse`."""
@@ -967,6 +1014,25 @@ class _OptionReader(_Reader):
         if any(_bare(s) for s in rest) and not self._mentions("".join(rest)):  # "Not sure. A?"
             rest = [s for s in sentences if not s.endswith("?") or self._alone(s)]
         return "".join(rest if any(_bare(s) for s in rest) else sentences)
+
+    def _without_possibilities(self, plain: str) -> str:
+        """Drop the clauses that call several options possible, as in `It may be A, it may be B`."""
+        possible = self.rules.pattern("alternatives")
+        if len(list(islice(possible.finditer(plain), 2))) < 2:
+            return plain
+        links = self.rules.pattern("articles", "letter_names", "final_links").pattern
+        opens = re.compile(rf"{possible.pattern}(?:\s?{links}){{0,3}}[\s(]*$")
+        mentions = [*self._word_mentions(plain), *self._letter_mentions(plain)][: MOST_MENTIONS + 1]
+        found = [m for m in mentions if opens.search(plain[max(0, m.start - 60) : m.start])]
+        if len({m.option for m in found}) < 2 or len(mentions) > MOST_MENTIONS:
+            return plain
+        kept, start = [], 0
+        for clause in _split(plain, _CLAUSE_END):
+            end = start + len(clause)
+            if not any(start <= m.start < end for m in found):
+                kept.append(clause)
+            start = end
+        return "".join(kept)
 
     def _is_condition(self, sentence: str) -> bool:
         """Whether a sentence is hypothetical, as in `If it is A, …`."""
@@ -1263,7 +1329,37 @@ class _OptionReader(_Reader):
             if following and self._is_passed_over(segment[mention.end : following.start]):
                 weighed_one = replace(weighed_one, aside=True, affirmed=False)
             weighed.append(weighed_one)
-        return self._weigh_groups(segment, weighed)
+        return self._weigh_groups(segment, self._weigh_turns(segment, weighed))
+
+    def _weigh_turns(self, segment: str, mentions: list[_Mention]) -> list[_Mention]:
+        """Weigh two options with a turn between them, as in `A is a strong one, but B is better`.
+
+        The first is not affirmed. The second is if it has more of the same, as in `A is able, but B is abler`.
+        """
+        weighed = list(mentions)
+        for i, (one, other) in enumerate(pairwise(mentions)):
+            between = segment[one.end : other.start]
+            if one.option == other.option or other.negated or other.aside or not self._has_turn(between):
+                continue
+            weighed[i] = replace(weighed[i], affirmed=False)
+            after = segment[other.end : other.end + LONGEST_CLAUSE]
+            links, more = (self.rules.pattern(name).pattern for name in ("final_links", "comparatives"))
+            repeated = re.match(rf"\s{links}\s(?:[\w']+\s)?{more}\s(\w+)", after)
+            if (
+                repeated
+                and not self.is_yes_no
+                and re.search(rf"(?<!\w){re.escape(repeated[1])}(?!\w)", between)
+            ):
+                weighed[i + 1] = replace(weighed[i + 1], affirmed=True)
+        return weighed
+
+    def _has_turn(self, between: str) -> bool:
+        """Whether a turn such as `but` is between two options of a sentence, or opens the second sentence."""
+        turns = self.rules.pattern("turns")
+        rest = re.split(r"[.!]\s", between)
+        if len(rest) == 1:
+            return turns.search(between) is not None
+        return len(rest) == 2 and turns.match(rest[1].lstrip()) is not None
 
     def _is_passed_over(self, between: str) -> bool:
         """Whether an option is granted before another, as in `A would be the safe choice, but … B`."""
@@ -1282,7 +1378,10 @@ class _OptionReader(_Reader):
             negated=self._is_called_wrong(tail)
             or (self.form == "word" and self._ends_with("both_sides", before.rstrip()))
             or (mention.rule != "unknown_words" and (self._negated_before(before) or self._rejects(tail))),
-            affirmed=not self.is_yes_no and not concedes and not self._negates(tail) and self._confirms(tail),
+            affirmed=not self.is_yes_no
+            and not concedes
+            and not self._negates(tail)
+            and (self._confirms(tail) or self._confirms_later(after)),
             committed=not self.is_yes_no and self._is_committed(before),
             aside=reason
             or concedes
@@ -1412,6 +1511,16 @@ class _OptionReader(_Reader):
             tail[found.end() :].lstrip()
         )
 
+    def _confirms_later(self, after: str) -> bool:
+        """Whether a second verb of the same subject confirms it, as in `A has experience and is the best`."""
+        joins, links, right = (
+            self.rules.pattern(name).pattern for name in ("coordinators", "final_links", "right")
+        )
+        subject = rf"(?:{self.rules.pattern('pronouns').pattern}\s)?"
+        clause = re.split(r"[;:.!?\n]", after)[0]
+        found = re.search(rf"\s{joins}\s{subject}(?:[\w']+\s)?{links}\s(?:\w+\s){{0,2}}?{right}(?!-)", clause)
+        return found is not None and not self._negates(clause)
+
     def _negated_before(self, before: str) -> bool:
         """Whether an option is in the scope of a negation or a contrast that precedes it."""
         clause = self._last_clause(self.rules.pattern("not_negations").sub(" ", before))
@@ -1532,7 +1641,25 @@ class _OptionReader(_Reader):
                 if len(mentions) > MOST_MENTIONS:
                     return mentions
             hidden = "".join(pieces) + hidden[last:]
-        return mentions
+        return [*mentions, *self._unknown_mentions(hidden, segment)]
+
+    def _unknown_mentions(self, hidden: str, segment: str) -> list[_Mention]:
+        """Find denials of an information, as in `the text never says who`, if one option is unknown."""
+        if self._unknown_option is None or not self.rules.unknown_verbs:
+            return []
+        denials, verbs, nobodies = (
+            self.rules.pattern(name).pattern for name in ("unknown_denials", "unknown_verbs", "nobodies")
+        )
+        found = [*re.finditer(rf"{denials}(?:\s[\w'-]+){{0,2}}?\s{verbs}", hidden)]
+        found += re.finditer(rf"{nobodies}[^.,:;!?\n]{{0,80}}?\s{verbs}", segment)
+        option = self._unknown_option
+        return [_Mention(option, m.start(), m.end(), "unknown_words") for m in found[:MOST_MENTIONS]]
+
+    @cached_property
+    def _unknown_option(self) -> int | None:
+        """The only option such as `not enough information`."""
+        unknown = [i for i, option in enumerate(self.options) if self.rules.pattern("unknown").search(option)]
+        return unknown[0] if len(unknown) == 1 else None
 
     def _name_pattern(self, name: str) -> str:
         return (
@@ -1591,7 +1718,7 @@ class _OptionReader(_Reader):
         """Whether the letter is a word of the language: `a nurse`, `I think`."""
         if segment[start:end] not in self.rules.letter_words:
             return False
-        rest = segment[end : end + 40]
+        rest = segment[end : end + 40].partition("\n")[0]
         if rest.startswith(_CAPITAL):
             return False
         return re.match(r"\s[\w'-]", rest) is not None and not self.rules.pattern("after_letter").match(
@@ -1689,6 +1816,7 @@ class _AgreementReader(_OptionReader):
     def _stances(self, text: str) -> dict[str, str]:
         """Return the stances that a text takes, with their sentences. Those of other people do not count."""
         found: dict[str, str] = {}
+        conceded: dict[str, str] = {}
         of_others = ""
         objects = re.compile(rf"{self.rules.pattern('complements').pattern}\s[^,.;:!?\n]*")
         stances, that = (
@@ -1697,13 +1825,15 @@ class _AgreementReader(_OptionReader):
         )
         contents = re.compile(rf"({stances})\s{that}\s[^,.;:!?\n]*")
         for sentence in islice(_split(objects.sub(" ", text), _SENTENCE_END), MOST_SENTENCES):
-            sentence = contents.sub(lambda m: m[1] + " ", self._without_granted(sentence))
+            sentence = self._without_granted(sentence)
+            taken = conceded if self._grants_first(sentence) else found
+            sentence = contents.sub(lambda m: m[1] + " ", sentence)
             short = self._short_stance(sentence, of_others)
             if short:
-                found.setdefault(short, sentence)
+                taken.setdefault(short, sentence)
             if self.rules.pattern("both_sides").search(sentence):
                 both = {"agree": sentence, "disagree": sentence}
-                found |= {"neutral": sentence} if self.rules.pattern("neutral").search(sentence) else both
+                taken |= {"neutral": sentence} if self.rules.pattern("neutral").search(sentence) else both
                 continue
             hidden = sentence
             for stance in ("neutral", "disagree", "agree"):
@@ -1717,11 +1847,16 @@ class _AgreementReader(_OptionReader):
                         of_others = self._turned(stance, self.rules.pattern("others").sub(" ", clause))
                         short = self._short_stance(sentence[match.end() :], of_others)
                         if short:
-                            found.setdefault(short, sentence)
+                            taken.setdefault(short, sentence)
                     elif not self._concedes(before) and not self._is_compared(clause):
-                        found.setdefault(self._turned(stance, clause), sentence)
+                        taken.setdefault(self._turned(stance, clause), sentence)
                 hidden = self.rules.pattern(stance).sub(lambda m: "\0" * len(m[0]), hidden)
-        return found
+        return found or conceded
+
+    def _grants_first(self, sentence: str) -> bool:
+        """Whether a sentence grants something and turns, as in `I agree that effort matters, but …`."""
+        granted = self.rules.pattern("granted").match(sentence.lstrip(" \n"))
+        return granted is not None and self.rules.pattern("turns").search(sentence, granted.end()) is not None
 
     def _without_granted(self, sentence: str) -> str:
         """Drop what is granted first, as in `It is true that …, but I disagree`."""
@@ -1784,9 +1919,11 @@ class _NumberReader(_Reader):
         weak = [pair for pair in finals if pair[0] == "choice"]
         lines = [line for line in plain.split("\n") if re.fullmatch(r"\W*[\d.,]+\W*", line)]
         last = [("last_line", lines[-1])] if lines and lines[-1] == plain.split("\n")[-1] else []
+        labelled = [("final_answer", number) for number in self._labelled(plain)]
         sentence = [("number", self._before_reason(plain))] if "\n" not in plain else []
         scores = [("score", " ".join(self._scores(plain)))]
         parts = [
+            *(labelled if len(labelled) == 1 else ()),
             *strong,
             *named,
             *scores,
@@ -1808,6 +1945,20 @@ class _NumberReader(_Reader):
             if len(values) > 1 and rule == "final_answer":
                 break
         return _unreadable("no_single_number", plain if re.search(r"\d", plain) else "")
+
+    def _labelled(self, plain: str) -> list[str]:
+        """Return the numbers right after a label and a colon, as in `Score: 7 - it covers 3 of 4 points`.
+
+        A number is left out if it opens a range, a sum or a row of numbers.
+        """
+        label = self.rules.pattern("final_strong", "number_names").pattern
+        found = re.finditer(
+            rf"(?:^|[\n.;]\s?)[^\d\n.:]{{0,20}}?{label}\s?[:=]\s?"
+            r"([€£¥]?\s?[-+]?\d[\d.,]*(?<![.,])\s?(?:%|/\s?\d+)?)"
+            r"\s?(?=$|\n|[.;]\s?(?!\d)|[(:]|-\s(?!\d)|,\s(?=[^\W\d]))",
+            plain,
+        )
+        return list(dict.fromkeys(m[1] for m in found))
 
     def _leading(self, plain: str) -> list[tuple[str, str]]:
         """Return the number that opens the answer and is explained after it. A list is no explanation."""
@@ -1843,7 +1994,11 @@ class _NumberReader(_Reader):
         if found is None or re.search(r"[=+]|\d\s?-\s?\d", segment):
             return {}
         joins = self.rules.pattern("coordinators", "range_words", "corrections", "alternatives").pattern
-        if re.search(rf"(?:{joins})(?:\s\w+){{0,2}}\s?[^\w\s]?\s?\d", segment[found.end() :]):
+        turns = self.rules.pattern("turns").pattern
+        if re.search(
+            rf"(?:{joins})(?:\s\w+){{0,2}}\s?[^\w\s]?\s?\d|{turns}(?:\s[\w']+){{0,4}}\s?[^\w\s]?\s?\d",
+            segment[found.end() :],
+        ):
             return {}
         following = _DIGITS.search(segment, found.end())
         return self._numbers_in(segment[: following.start()] if following else segment)
@@ -1873,6 +2028,8 @@ class _NumberReader(_Reader):
         for match in _DIGITS.finditer(text):
             if match[1] in self.rules.ordinals:
                 continue
+            if match[1] == "s":  # "in her 40s"
+                return {}
             before = self._without_last_article(text[max(0, match.start() - 40) : match.start()].rstrip())
             if self._ends_with("negators", before) or self._ends_with("contrasts", before):
                 continue
