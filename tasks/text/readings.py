@@ -161,6 +161,10 @@ class ReaderRules:
     no: tuple[str, ...] = ()
     yes_openings: tuple[str, ...] = ()
     no_openings: tuple[str, ...] = ()
+    courtesies: tuple[str, ...] = ()
+    """Words such as `certainly` that open any reply. They mean yes only if nothing else follows."""
+    services: tuple[str, ...] = ()
+    """Words after a courtesy that is no answer, such as `here is`."""
     no_followers: tuple[str, ...] = ()
     """Words after `no` if it is an answer. Before other words it is a determiner. Empty: all words."""
     agree: tuple[str, ...] = ()
@@ -889,8 +893,8 @@ class _OptionReader(_Reader):
 
     def read_options(self, plain: str) -> Reading | None:
         """Return the reading, or `None` if no option is named."""
-        plain = self._without_questions(self._without_reasons(self._without_echo(plain)))
-        plain = self._without_possibilities(plain)
+        plain = self._without_reasons(self._without_echo(self._without_courtesy(plain)))
+        plain = self._without_possibilities(self._without_questions(plain))
         for rule, segment in self.final_segments(plain):
             found = self._read_final(segment)
             if found is not None:
@@ -942,8 +946,10 @@ class _OptionReader(_Reader):
         return found
 
     def _without_echo(self, plain: str) -> str:
-        """Drop a repeated list of options, if more follows."""
+        """Drop a repeated list of options, if more follows, and the `A:` of an answer."""
         plain = self._listed.sub("", plain)
+        if self.letter:
+            plain = re.sub(rf"^a\s?:\s?(?={self.letter}[^\w\n]*$)", "", plain, flags=re.M)
         if not self.letter:
             return plain
         lines = plain.split("\n")
@@ -955,7 +961,7 @@ class _OptionReader(_Reader):
         return shorter if shorter != plain and self._mentions(shorter) else plain
 
     def _without_discussion(self, plain: str) -> str:
-        """Drop a list in which several options are discussed, as in `A: she was late`, if its end names one."""
+        """Drop a list in which options are discussed, as in `A: she was late`, if its end names one."""
         lines = plain.split("\n")
         discussed = {
             i: option for i, line in enumerate(lines) if (option := self._discussed(line)) is not None
@@ -1014,6 +1020,24 @@ class _OptionReader(_Reader):
         if any(_bare(s) for s in rest) and not self._mentions("".join(rest)):  # "Not sure. A?"
             rest = [s for s in sentences if not s.endswith("?") or self._alone(s)]
         return "".join(rest if any(_bare(s) for s in rest) else sentences)
+
+    def _without_courtesy(self, plain: str) -> str:
+        """Drop a courtesy such as `Certainly!` before a service, a turn or a denial."""
+        found = re.match(rf"\W*{self.rules.pattern('courtesies').pattern}\s?[.,!:。-]+\s*(?=\w)", plain)
+        if found is None:
+            return plain
+        rest = plain[found.end() :]
+        first = next(_split(rest, _SENTENCE_END))
+        stated = (
+            self.rules.pattern("services", "turns", "agree", "disagree").match(rest) is not None
+            or self._negates(first)
+            or re.match(
+                rf"{self.rules.pattern('first_person').pattern}\s(?:\w+\s)?{self.rules.pattern('agree', 'disagree').pattern}",
+                rest,
+            )
+            is not None
+        )
+        return rest if stated else plain
 
     def _without_possibilities(self, plain: str) -> str:
         """Drop the clauses that call several options possible, as in `It may be A, it may be B`."""
@@ -1334,7 +1358,7 @@ class _OptionReader(_Reader):
     def _weigh_turns(self, segment: str, mentions: list[_Mention]) -> list[_Mention]:
         """Weigh two options with a turn between them, as in `A is a strong one, but B is better`.
 
-        The first is not affirmed. The second is if it has more of the same, as in `A is able, but B is abler`.
+        The first is not affirmed. The second is if it has more of the same: `A is quick, but B is more quick`.
         """
         weighed = list(mentions)
         for i, (one, other) in enumerate(pairwise(mentions)):
@@ -1739,13 +1763,16 @@ class _AgreementReader(_OptionReader):
         answers_itself = "?" in plain
         short = phrase_pattern(tuple(self.rules.contractions), self.rules.word_boundaries)
         plain = short.sub(lambda m: self.rules.contractions[m[0]], plain)
-        plain = self._without_questions(plain)
+        plain = self._without_questions(self._without_courtesy(self._listed.sub("", plain)))
         for rule, segment in self.final_segments(plain):
             found = self._read_stance(segment, rule) or self._read_final(segment)
             if found is not None:
                 return replace(found, rule=rule)
         stance = self._read_stance(plain, "agreement")
         named = self.read_options(plain) if stance is None else self._read_alone(plain)
+        if stance is not None and named is not None and named.evidence not in self.names:
+            if any(name in stance.evidence for name in self.names):  # "Yes, I disagree."
+                return stance
         if (
             stance is None or named is None or named.value is None or answers_itself
         ):  # "Disagree? No, I agree."
