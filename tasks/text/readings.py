@@ -1028,16 +1028,16 @@ class _OptionReader(_Reader):
             return plain
         rest = plain[found.end() :]
         first = next(_split(rest, _SENTENCE_END))
-        stated = (
-            self.rules.pattern("services", "turns", "agree", "disagree").match(rest) is not None
-            or self._negates(first)
-            or re.match(
-                rf"{self.rules.pattern('first_person').pattern}\s(?:\w+\s)?{self.rules.pattern('agree', 'disagree').pattern}",
-                rest,
-            )
-            is not None
+        own, stance = (
+            self.rules.pattern("first_person").pattern,
+            self.rules.pattern("agree", "disagree").pattern,
         )
-        return rest if stated else plain
+        is_courtesy = (
+            self.rules.pattern("services", "turns").match(rest) is not None
+            or self._negates(first)
+            or re.match(rf"(?:{own}\s(?:\w+\s)?)?{stance}", rest) is not None
+        )
+        return rest if is_courtesy else plain
 
     def _without_possibilities(self, plain: str) -> str:
         """Drop the clauses that call several options possible, as in `It may be A, it may be B`."""
@@ -1358,7 +1358,7 @@ class _OptionReader(_Reader):
     def _weigh_turns(self, segment: str, mentions: list[_Mention]) -> list[_Mention]:
         """Weigh two options with a turn between them, as in `A is a strong one, but B is better`.
 
-        The first is not affirmed. The second is if it has more of the same: `A is quick, but B is more quick`.
+        The first is not affirmed. The second is if it has more of the same: `A is able, but B is more able`.
         """
         weighed = list(mentions)
         for i, (one, other) in enumerate(pairwise(mentions)):
@@ -1770,9 +1770,9 @@ class _AgreementReader(_OptionReader):
                 return replace(found, rule=rule)
         stance = self._read_stance(plain, "agreement")
         named = self.read_options(plain) if stance is None else self._read_alone(plain)
-        if stance is not None and named is not None and named.evidence not in self.names:
-            if any(name in stance.evidence for name in self.names):  # "Yes, I disagree."
-                return stance
+        is_yes_no = named is not None and named.evidence not in self.names
+        if stance is not None and is_yes_no and any(name in stance.evidence for name in self.names):
+            return stance  # "Yes, I disagree."
         if (
             stance is None or named is None or named.value is None or answers_itself
         ):  # "Disagree? No, I agree."
