@@ -825,19 +825,24 @@ class _OptionReader(_Reader):
         return words
 
     def _without_shared_words(self, option: str) -> str:
-        """Return an option without the words that all options begin with: `Anna` for `hire Anna`.
+        """Return an option without the words that it shares with others at the start: `Anna` for `hire Anna`.
 
         Options such as `not enough information` do not count. Return an empty text for words such as `both`,
-        or if the options share no word.
+        if the words are those of another option, or if the options share no word.
         """
         unknown = self.rules.pattern("unknown")
-        if unknown.search(option):
+        words = option.split()
+        others = [o.split() for o in self.options if o != option and not unknown.search(o)]
+        others = [other for other in others if words and other[:1] == words[:1]]
+        if unknown.search(option) or not others:
             return ""
-        words = [other.split() for other in self.options if not unknown.search(other)]
         shared = 0
-        while len(words) > 1 and all(len(w) > shared + 1 and w[shared] == words[0][shared] for w in words):
+        while all(len(w) > shared + 1 and w[shared] == words[shared] for w in (words, *others)):
             shared += 1
-        rest = " ".join(option.split()[shared:]) if shared else ""
+        rest = " ".join(words[shared:]) if shared else ""
+        degrees = self.rules.pattern("negators", "intensifiers", "hedges", "comparatives")
+        if rest in self.options or degrees.search(" ".join(words[:shared])):
+            return ""
         is_undecided = self.rules.pattern("undecided").search(rest) is not None
         return "" if is_undecided or len(rest) < 2 else rest
 
@@ -1462,7 +1467,7 @@ class _OptionReader(_Reader):
         """Whether a reason reaches up to a mention. One that opens the sentence ends at its comma."""
         found = list(self.rules.pattern("reasons").finditer(before))
         opens = len(found) == 1 and not re.search(r"\w", before[: found[0].start()])
-        return bool(found) and not (opens and "," in before)
+        return bool(found) and not (opens and "," in before) and ":" not in before[found[-1].end() :]
 
     def _is_opinion_of_others(self, before: str) -> bool:
         """Whether the clause before a mention reports an opinion, as in `some people would say A`."""
@@ -1728,7 +1733,7 @@ class _OptionReader(_Reader):
         is_named = self._ends_with("letter_names", previous.rstrip(" :"))
         if is_named or self._ends_with("copulas", previous):
             return "letter_named"
-        if re.match(r"[)\]]|\s?:", after) or re.match(r"\s?(?:[.!?;。…]|$)", after):
+        if re.match(r"[)\]]|\s?:|\s>", after) or re.match(r"\s?(?:[.!?;。…]|$)", after):
             return "letter_marked"
         if segment[start] in self.rules.first_person:
             return ""
@@ -1832,6 +1837,8 @@ class _AgreementReader(_OptionReader):
 
     def _degree(self, words: str) -> str:
         """Return `strong`, `weak` or nothing. A negated degree is none, unless the degree itself negates."""
+        contrast = self.rules.pattern("contrasts").search(words)
+        words = words[: contrast.start()] if contrast else words
         for degree, name in (("strong", "intensifiers"), ("weak", "hedges")):
             for found in self.rules.pattern(name).finditer(words):
                 if self._negates(found[0]) or not self._negates(
@@ -1841,8 +1848,12 @@ class _AgreementReader(_OptionReader):
         return ""
 
     def _stances(self, text: str) -> dict[str, str]:
-        """Return the stances that a text takes, with their sentences. Those of other people do not count."""
+        """Return the stances that a text takes, with their sentences. Those of other people do not count.
+
+        `I agree` wins over a description such as `it is unfair`, and this over what is only granted.
+        """
         found: dict[str, str] = {}
+        described: dict[str, str] = {}
         conceded: dict[str, str] = {}
         of_others = ""
         objects = re.compile(rf"{self.rules.pattern('complements').pattern}\s[^,.;:!?\n]*")
@@ -1853,7 +1864,8 @@ class _AgreementReader(_OptionReader):
         contents = re.compile(rf"({stances})\s{that}\s[^,.;:!?\n]*")
         for sentence in islice(_split(objects.sub(" ", text), _SENTENCE_END), MOST_SENTENCES):
             sentence = self._without_granted(sentence)
-            taken = conceded if self._grants_first(sentence) else found
+            names = self._stance_names.search(sentence)
+            taken = conceded if self._grants_first(sentence) else found if names else described
             sentence = contents.sub(lambda m: m[1] + " ", sentence)
             short = self._short_stance(sentence, of_others)
             if short:
@@ -1878,7 +1890,14 @@ class _AgreementReader(_OptionReader):
                     elif not self._concedes(before) and not self._is_compared(clause):
                         taken.setdefault(self._turned(stance, clause), sentence)
                 hidden = self.rules.pattern(stance).sub(lambda m: "\0" * len(m[0]), hidden)
-        return found or conceded
+        return found or described or conceded
+
+    @cached_property
+    def _stance_names(self) -> re.Pattern[str]:
+        """Pattern of the options' own words, without those of degree."""
+        degrees = self.rules.pattern("intensifiers", "hedges")
+        names = {" ".join(degrees.sub(" ", option).split()) for option in self.options}
+        return phrase_pattern(tuple(sorted(names - {""})), self.rules.word_boundaries)
 
     def _grants_first(self, sentence: str) -> bool:
         """Whether a sentence grants something and turns, as in `I agree that effort matters, but …`."""
@@ -1985,11 +2004,18 @@ class _NumberReader(_Reader):
             r"\s?(?=$|\n|[.;]\s?(?!\d)|[(:]|-\s(?!\d)|,\s(?=[^\W\d]))",
             plain,
         )
-        return list(dict.fromkeys(m[1] for m in found))
+        lines = re.findall(
+            r"^[^\d\n:]{1,40}:\s?([€£¥]?\s?[-+]?\d[\d.,]*%?(?:\s[^\W\d]+){0,3})[.]?$", plain, re.M
+        )
+        return list(dict.fromkeys(m[1] for m in found)) or (lines if len(lines) == 1 else [])
 
     def _leading(self, plain: str) -> list[tuple[str, str]]:
         """Return the number that opens the answer and is explained after it. A list is no explanation."""
         found = _LEADING.match(plain)
+        first = next(_split(plain, _SENTENCE_END))
+        is_opening = re.fullmatch(r"(?:[^\W\d]+\s){0,2}\d[\d.,]*\s?%?[.!]", first) is not None
+        if found is None and is_opening and re.match(r"\s[^\W\d]", plain[len(first) :]):  # "A solid 8. …"
+            return [("leading", first)]
         listed = _LISTED.findall(plain)
         return (
             [("leading", found[1])]
