@@ -77,6 +77,8 @@ class ReaderRules:
     """Names of the answer, such as `final answer`."""
     rejected_answers: tuple[str, ...] = ()
     """Words before the name of an answer that is not the model's own, such as `stereotypical`."""
+    soft_answers: tuple[str, ...] = ()
+    """Openings of a first impression, such as `the obvious choice is`. Another option wins over it."""
     final_weak: tuple[str, ...] = ()
     """Other openings of an answer, such as `i choose`."""
     final_links: tuple[str, ...] = ()
@@ -390,7 +392,7 @@ _FINAL = "\x02"
 _CAPITAL = "\x1f"
 """Space after a capital letter between two words in lower case: not an article. It counts as space."""
 _MARK = "\x03"
-_CAPITAL_LETTER = re.compile(r"(?<=[a-z0-9,;:]\s)([A-HJ-Z])(?=\s[a-z])")
+_CAPITAL_LETTER = re.compile(r"(?<=[a-z0-9,:]\s)([A-HJ-Z])(?=\s[a-z])")
 _THOUGHTS = (
     r"(?:\w{1,20}[:_])?(?:think|thinking|thought|thoughts|reasoning|analysis|scratch_?pad|reflection|cot|rationale"
     r"|chain_of_thoughts?|monologue)(?:_(?:process|content|steps?))?"
@@ -1086,7 +1088,7 @@ class _OptionReader(_Reader):
         if mentions is None:
             return _unreadable("several_options", segment)
         if leading is not None:
-            return leading
+            return _unreadable("several_options", segment) if self._turns_away(segment, leading) else leading
         found = self._decide(segment, mentions)
         if found is None and self.rules.pattern("undecided").search(segment):
             return _unreadable("undecided", segment)
@@ -1107,6 +1109,8 @@ class _OptionReader(_Reader):
     def _is_negated_phrase(self, plain: str, start: int) -> bool:
         """Also in the opinion of others, as in `many people say the answer is A`."""
         sentence = list(_split(plain[max(0, start - LONGEST_CLAUSE) : start], _SENTENCE_END))[-1]
+        if any(m.start() < start < m.end() for m in self.rules.pattern("soft_answers").finditer(plain)):
+            return True
         return super()._is_negated_phrase(plain, start) or self._is_opinion_of_others(sentence)
 
     def _leading_letter(self, segment: str) -> Reading | None:
@@ -1357,6 +1361,10 @@ class _OptionReader(_Reader):
             weighed_one = self._weigh(mention, before, segment[mention.end : stop], earlier=earlier)
             if following and self._is_passed_over(segment[mention.end : following.start]):
                 weighed_one = replace(weighed_one, aside=True, affirmed=False)
+            if self._ends_with("soft_answers", self._without_last_article(before.rstrip(" ([:"))) and any(
+                m.option != mention.option for m in found
+            ):
+                weighed_one = replace(weighed_one, aside=True, affirmed=False)
             weighed.append(weighed_one)
         return self._weigh_groups(segment, self._weigh_turns(segment, weighed))
 
@@ -1487,7 +1495,8 @@ class _OptionReader(_Reader):
     def _concedes(self, before: str) -> bool:
         """Whether the clause before a mention opens with a word such as `although`."""
         found = list(self.rules.pattern("concessions").finditer(before))
-        return bool(found) and "," not in before[found[-1].end() :]
+        rest = before[found[-1].end() :] if found else ","
+        return "," not in rest and self.rules.pattern("turns").search(rest) is None
 
     def _tail(self, after: str) -> str:
         """Return the clause that follows a mention, up to the next mention, comma or conjunction."""
@@ -1731,6 +1740,7 @@ class _OptionReader(_Reader):
         if segment[end : end + 1] == _CAPITAL:
             return "letter_capital"
         is_named = self._ends_with("letter_names", previous.rstrip(" :"))
+        is_named = is_named or self._ends_with("commitments", previous)
         if is_named or self._ends_with("copulas", previous):
             return "letter_named"
         if re.match(r"[)\]]|\s?:|\s>", after) or re.match(r"\s?(?:[.!?;。…]|$)", after):
