@@ -199,6 +199,8 @@ class ReaderRules:
     """Openings of a sentence that grants something before its stance, such as `it is true that`."""
     identified: tuple[str, ...] = ()
     """Openings of a description of the person in question, such as `the one who`."""
+    partial_objects: tuple[str, ...] = ()
+    """Objects that are not the whole statement, such as `with the wording`."""
     that_words: tuple[str, ...] = ()
     """Words between a stance and its content, such as `that`."""
     appearances: tuple[str, ...] = ()
@@ -1295,7 +1297,8 @@ class _OptionReader(_Reader):
         words = [m for m in kept if m.rule in _WORDS]
         letters = [m for m in kept if m.rule not in (*_WORDS, "possible")]
         committed = [m for m in kept if m.committed and m.rule != "possible"]
-        if len({m.option for m in committed}) == 1 and not letters:
+        others = [m for m in letters if committed and m.option != committed[0].option]
+        if len({m.option for m in committed}) == 1 and all(m.rule == "letter_subject" for m in others):
             return self._reading(segment, committed[0])
         if words:
             others = {m.option for m in kept if m.rule != "possible"} - {words[0].option}
@@ -1419,7 +1422,7 @@ class _OptionReader(_Reader):
             and not concedes
             and not self._negates(tail)
             and (self._confirms(tail) or self._confirms_later(after)),
-            committed=not self.is_yes_no and self._is_committed(before),
+            committed=self._is_committed(before),
             aside=reason
             or concedes
             or self._depends(after)
@@ -1860,22 +1863,33 @@ class _AgreementReader(_OptionReader):
     def _stances(self, text: str) -> dict[str, str]:
         """Return the stances that a text takes, with their sentences. Those of other people do not count.
 
-        `I agree` wins over a description such as `it is unfair`, and this over what is only granted.
+        `I agree` wins over `I agree that …` and over a description such as `it is unfair`, and these win over
+        what is only granted.
         """
         found: dict[str, str] = {}
+        limited: dict[str, str] = {}
         described: dict[str, str] = {}
         conceded: dict[str, str] = {}
         of_others = ""
-        objects = re.compile(rf"{self.rules.pattern('complements').pattern}\s[^,.;:!?\n]*")
+        objects = re.compile(rf"{self.rules.pattern('complements').pattern}\s(?:(?!\s-\s)[^,.;:!?\n])*")
         stances, that = (
             self.rules.pattern("agree", "disagree").pattern,
             self.rules.pattern("that_words").pattern,
         )
         contents = re.compile(rf"({stances})\s{that}\s[^,.;:!?\n]*")
+        partial = re.compile(rf"{stances}\s{self.rules.pattern('partial_objects').pattern}")
         for sentence in islice(_split(objects.sub(" ", text), _SENTENCE_END), MOST_SENTENCES):
             sentence = self._without_granted(sentence)
-            names = self._stance_names.search(sentence)
-            taken = conceded if self._grants_first(sentence) else found if names else described
+            whole = partial.sub(" ", sentence)
+            sentence = whole if self._stance_names.search(whole) else sentence
+            if self._grants_first(sentence):
+                taken = conceded
+            elif self._stance_names.search(sentence) is None:
+                taken = described
+            elif partial.search(sentence) or contents.search(sentence):
+                taken = limited
+            else:
+                taken = found
             sentence = contents.sub(lambda m: m[1] + " ", sentence)
             short = self._short_stance(sentence, of_others)
             if short:
@@ -1900,7 +1914,7 @@ class _AgreementReader(_OptionReader):
                     elif not self._concedes(before) and not self._is_compared(clause):
                         taken.setdefault(self._turned(stance, clause), sentence)
                 hidden = self.rules.pattern(stance).sub(lambda m: "\0" * len(m[0]), hidden)
-        return found or described or conceded
+        return found or limited | described or conceded
 
     @cached_property
     def _stance_names(self) -> re.Pattern[str]:
@@ -1992,6 +2006,7 @@ class _NumberReader(_Reader):
             ("number", plain),
         ]
         for rule, segment in parts:
+            segment = segment if rule == "number" else self._before_dash(segment)
             values = self._numbers_in(self._before_reason(segment) if rule != "number" else segment)
             if len(values) > 1 and rule in ("final_answer", "number_named", "choice"):
                 values = self._opening_number(segment) or values
@@ -2018,6 +2033,13 @@ class _NumberReader(_Reader):
             r"^[^\d\n:]{1,40}:\s?([€£¥]?\s?[-+]?\d[\d.,]*%?(?:\s[^\W\d]+){0,3})[.]?$", plain, re.M
         )
         return list(dict.fromkeys(m[1] for m in found)) or (lines if len(lines) == 1 else [])
+
+    @staticmethod
+    def _before_dash(segment: str) -> str:
+        """Return the text before a dash and an explanation, as in `7 - it covers 3 points`."""
+        before, dash, after = segment.partition(" - ")
+        is_explained = dash and re.match(r"[^\W\d]", after) and len(_DIGITS.findall(before)) == 1
+        return before if is_explained else segment
 
     def _leading(self, plain: str) -> list[tuple[str, str]]:
         """Return the number that opens the answer and is explained after it. A list is no explanation."""
@@ -2068,6 +2090,15 @@ class _NumberReader(_Reader):
 
     def _last_clause_number(self, plain: str) -> list[tuple[str, str]]:
         """Return the number after the description of a scale, as in `where 1 is bad and 10 is good: 8`."""
+        words = self.rules.pattern("fillers", "final_weak", "approximations", "articles").pattern
+        sentence = [part for part in _split(plain, _SENTENCE_END) if _bare(part)][-1:]
+        short = (
+            re.fullmatch(rf"\W*(?:{words}\W+)+(\d[\d.,]*(?<![.,])\s?%?)\W*", sentence[0])
+            if sentence
+            else None
+        )
+        if short is not None:  # "… So 7."
+            return [("number", short[1])]
         last = re.split(r",\s|:", plain.rstrip(" ."))[-1]
         is_bare = re.fullmatch(r"\W*\d[\d.,]*\W*", last) is not None
         return [("number", last)] if is_bare and self.rules.pattern("scales").search(plain) else []
