@@ -619,9 +619,9 @@ class _Reader:
         """Yield the text after each phrase that names the answer, strong phrases first, last one first."""
         strong = [(m.end(), "final_answer") for m in re.finditer(_FINAL, plain)]
         strong += [
-            (m.end(), "final_answer")
-            for m in self.rules.pattern("final_strong").finditer(plain)
-            if self._announces(plain, m.end()) and not self._is_negated_phrase(plain, m.start())
+            (end, "final_answer")
+            for end, start in self._answer_names(plain).items()
+            if self._announces(plain, end) and not self._is_negated_phrase(plain, start)
         ]
         strong += [(end, "final_answer") for end in self._scoped(plain)]
         strong += [(end, "correction") for end in self._corrections(plain)]
@@ -636,6 +636,14 @@ class _Reader:
                 if segment:
                     yield rule, segment
             yield from (("correction", plain[end:]) for end in retractions)
+
+    def _answer_names(self, plain: str) -> dict[int, int]:
+        """Return the ends of phrases such as `the answer` with their starts. They may overlap, as in
+        `la respuesta correcta`, in which only `respuesta correcta` is followed by a verb."""
+        found: dict[int, int] = {}
+        for m in re.finditer(f"(?=({self.rules.pattern('final_strong').pattern}))", plain):
+            found.setdefault(m.end(1), m.start())
+        return found
 
     def _scoped(self, plain: str) -> Iterator[int]:
         """Yield the ends of phrases such as `the answer to whether she may stay is`."""
@@ -1049,23 +1057,36 @@ class _OptionReader(_Reader):
         return rest if is_courtesy else plain
 
     def _without_possibilities(self, plain: str) -> str:
-        """Drop the clauses that call several options possible, as in `It may be A, it may be B`."""
+        """Drop the clauses that call options possible, as in `It may be A, it may be B`.
+
+        One possible option is kept, unless another one is the answer, as in `It may be A. B is more likely`.
+        """
         possible = self.rules.pattern("alternatives")
-        if len(list(islice(possible.finditer(plain), 2))) < 2:
+        if possible.search(plain) is None:
             return plain
         links = self.rules.pattern("articles", "letter_names", "final_links").pattern
         opens = re.compile(rf"{possible.pattern}(?:\s?{links}){{0,3}}[\s(]*$")
         mentions = [*self._word_mentions(plain), *self._letter_mentions(plain)][: MOST_MENTIONS + 1]
         found = [m for m in mentions if opens.search(plain[max(0, m.start - 60) : m.start])]
-        if len({m.option for m in found}) < 2 or len(mentions) > MOST_MENTIONS:
+        if not found or len(mentions) > MOST_MENTIONS:
             return plain
         kept, start = [], 0
         for clause in _split(plain, _CLAUSE_END):
             end = start + len(clause)
             if not any(start <= m.start < end for m in found):
                 kept.append(clause)
+            elif self.rules.pattern("coordinators").match(clause.lstrip()):  # "A, or perhaps B"
+                return plain
             start = end
-        return "".join(kept)
+        rest = "".join(kept)
+        if len({m.option for m in found}) == 1:
+            affirmed = {m.option for m in self._mentions(rest) or [] if m.affirmed and not m.negated}
+            finals = (self._read_alone(segment) for _, segment in self.final_segments(rest))
+            answers = affirmed | {
+                r.value for r in (self._read_alone(rest), next(finals, None)) if r is not None
+            }
+            return rest if answers - {found[0].option} else plain
+        return rest
 
     def _is_condition(self, sentence: str) -> bool:
         """Whether a sentence is hypothetical, as in `If it is A, …`."""
