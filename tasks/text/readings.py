@@ -1999,6 +1999,9 @@ class _NumberReader(_Reader):
     def read(self, plain: str) -> Reading:
         """Return the reading of a cleaned answer."""
         plain = _SPACED.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), plain)
+        reason = re.compile(rf"[\W\d]*{self.rules.pattern('reason_labels').pattern}\s?:")
+        lines = "\n".join(line for line in plain.split("\n") if not reason.match(line))
+        plain = lines if re.search(r"\d", lines) else plain
         stated = "".join(s for s in _split(plain, _SENTENCE_END) if not s.endswith("?"))
         plain = stated if re.search(r"\d", stated) else plain
         named = [
@@ -2046,7 +2049,8 @@ class _NumberReader(_Reader):
         label = self.rules.pattern("final_strong", "number_names").pattern
         found = re.finditer(
             rf"(?:^|[\n.;]\s?)[^\d\n.:]{{0,20}}?{label}\s?[:=]\s?"
-            r"([€£¥]?\s?[-+]?\d[\d.,]*(?<![.,])\s?(?:%|/\s?\d+)?)"
+            r"([€£¥]?\s?[-+]?\d[\d.,]*(?<![.,])\s?"
+            rf"(?:%|/\s?\d+|{self.rules.pattern('totals').pattern}\s\d+)?)"
             r"\s?(?=$|\n|[.;]\s?(?!\d)|[(:]|-\s(?!\d)|,\s(?=[^\W\d]))",
             plain,
         )
@@ -2095,8 +2099,11 @@ class _NumberReader(_Reader):
 
         Nothing if an alternative, a range or a sum follows.
         """
-        around = self.rules.pattern("approximations").pattern
-        found = re.match(rf"(?:\W*{around})*\W*?([-+]?\d[\d.,]*(?<![.,]))", segment)
+        around, scope, link = (
+            self.rules.pattern(name).pattern for name in ("approximations", "answer_scopes", "copulas")
+        )
+        topic = rf"\W*{scope}(?:\s[^\W\d][\w'-]*){{1,6}}?\s{link}\s"
+        found = re.match(rf"(?:{topic})?(?:\W*{around})*\W*?([-+]?\d[\d.,]*(?<![.,]))", segment)
         if found is None or re.search(r"[=+]|\d\s?-\s?\d", segment):
             return {}
         joins = self.rules.pattern("coordinators", "range_words", "corrections", "alternatives").pattern
