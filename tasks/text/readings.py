@@ -1385,12 +1385,16 @@ class _OptionReader(_Reader):
             weighed_one = self._weigh(mention, before, segment[mention.end : stop], earlier=earlier)
             if following and self._is_passed_over(segment[mention.end : following.start]):
                 weighed_one = replace(weighed_one, aside=True, affirmed=False)
-            if self._ends_with("soft_answers", self._without_last_article(before.rstrip(" ([:"))) and any(
-                m.option != mention.option for m in found
-            ):
+            if self._is_first_impression(before) and any(m.option != mention.option for m in found):
                 weighed_one = replace(weighed_one, aside=True, affirmed=False)
             weighed.append(weighed_one)
         return self._weigh_groups(segment, self._weigh_turns(segment, weighed))
+
+    def _is_first_impression(self, before: str) -> bool:
+        """Whether a text leads up to a first impression, or opens with a reason, as in `Given that A …`."""
+        if self._ends_with("soft_answers", self._without_last_article(before.rstrip(" ([:"))):
+            return True
+        return self.rules.pattern("reasons").match(before.lstrip()) is not None and "," not in before
 
     def _weigh_turns(self, segment: str, mentions: list[_Mention]) -> list[_Mention]:
         """Weigh two options with a turn between them, as in `A is a strong one, but B is better`.
@@ -1901,7 +1905,7 @@ class _AgreementReader(_OptionReader):
         partial = re.compile(rf"{stances}\s{self.rules.pattern('partial_objects').pattern}")
         for sentence in islice(_split(objects.sub(" ", text), _SENTENCE_END), MOST_SENTENCES):
             sentence = self._without_granted(sentence)
-            whole = partial.sub(" ", sentence)
+            whole = contents.sub(" ", partial.sub(" ", sentence))
             sentence = whole if self._stance_names.search(whole) else sentence
             if self._grants_first(sentence):
                 taken = conceded
