@@ -81,6 +81,8 @@ class ReaderRules:
     """Openings of a first impression, such as `the obvious choice is`. Another option wins over it."""
     final_weak: tuple[str, ...] = ()
     """Other openings of an answer, such as `i choose`."""
+    conclusions: tuple[str, ...] = ()
+    """Openings of a conclusion, such as `so`. With a subject and a verb they open an answer."""
     final_links: tuple[str, ...] = ()
     """Words between such a phrase and the option."""
     answer_scopes: tuple[str, ...] = ()
@@ -627,7 +629,11 @@ class _Reader:
         strong += [(end, "correction") for end in self._corrections(plain)]
         weak = [
             (m.end(), "choice")
-            for m in (*self.rules.pattern("final_weak").finditer(plain), *self._choices(plain))
+            for m in (
+                *self.rules.pattern("final_weak").finditer(plain),
+                *self._choices(plain),
+                *self._conclusions(plain),
+            )
             if not self._is_negated_phrase(plain, m.start())
         ]
         for positions, retractions in ((strong, self._retractions(plain)), (weak, [])):
@@ -661,6 +667,13 @@ class _Reader:
             self.rules.pattern(f"choice_{name}").pattern for name in ("subjects", "links", "verbs")
         )
         return re.finditer(rf"{subject}(?:\s{links}){{0,4}}\s{verb}", plain)
+
+    def _conclusions(self, plain: str) -> Iterator[re.Match[str]]:
+        """Find the openings of conclusions such as `So the thief must be`."""
+        opening, link = self.rules.pattern("conclusions").pattern, self.rules.pattern("copulas").pattern
+        return re.finditer(
+            rf"(?<![^.,;:!?\n -])(?<!\w\s){opening},?(?:\s[^\W\d][\w'-]*){{1,8}}?\s{link}(?=\s)", plain
+        )
 
     def _corrections(self, plain: str) -> list[int]:
         found = self.rules.pattern("corrections").finditer(plain)
@@ -1356,7 +1369,8 @@ class _OptionReader(_Reader):
     def _follow_letters(segment: str, words: Sequence[_Mention], letters: Sequence[_Mention]) -> bool:
         """Whether one option's words follow the letter of another, as in `B. a surgeon`."""
         return len({m.option for m in words}) == 1 and all(
-            re.fullmatch(r"[\s).:\]]*(?:\w+\s)?", segment[m.end : words[0].start]) for m in letters
+            m.end <= words[0].start and re.fullmatch(r"[\s).:\]]*(?:\w+\s)?", segment[m.end : words[0].start])
+            for m in letters
         )
 
     @staticmethod
@@ -1767,6 +1781,8 @@ class _OptionReader(_Reader):
             return ""
         if segment[end : end + 1] == _CAPITAL:
             return "letter_capital"
+        if end == len(segment) and segment[start:end] in self.rules.articles and ". " in segment[:start]:
+            return "possible"  # an answer that was cut off: "… It is a"
         is_named = self._ends_with("letter_names", previous.rstrip(" :"))
         is_named = is_named or self._ends_with("commitments", previous)
         if is_named or self._ends_with("copulas", previous):
