@@ -1140,12 +1140,21 @@ class _OptionReader(_Reader):
                 m.option != alone.value and not m.negated and not m.aside and (m.affirmed or m.committed)
                 for m in mentions
             )
+        return self._is_taken_back(segment)
+
+    def _is_taken_back(self, segment: str) -> bool:
+        """Whether a turn calls what precedes it wrong, as in `…, but that is wrong`."""
+        turn = self.rules.pattern("turns").search(segment)
+        rest = segment[turn.end() :] if turn else ""
         return re.match(rf"(?:\s?[\w']+){{1,2}}\s{self.rules.pattern('wrong').pattern}", rest) is not None
 
     def _is_negated_phrase(self, plain: str, start: int) -> bool:
         """Also in the opinion of others, as in `many people say the answer is A`."""
         sentence = list(_split(plain[max(0, start - LONGEST_CLAUSE) : start], _SENTENCE_END))[-1]
-        if any(m.start() < start < m.end() for m in self.rules.pattern("soft_answers").finditer(plain)):
+        opening, around = max(0, start - 40), plain[max(0, start - 40) : start + 40]
+        if any(
+            m.start() < start - opening < m.end() for m in self.rules.pattern("soft_answers").finditer(around)
+        ):
             return True
         return super()._is_negated_phrase(plain, start) or self._is_opinion_of_others(sentence)
 
@@ -1399,7 +1408,10 @@ class _OptionReader(_Reader):
             weighed_one = self._weigh(mention, before, segment[mention.end : stop], earlier=earlier)
             if following and self._is_passed_over(segment[mention.end : following.start]):
                 weighed_one = replace(weighed_one, aside=True, affirmed=False)
-            if self._is_first_impression(before) and any(m.option != mention.option for m in found):
+            if self._is_first_impression(before) and (
+                any(m.option != mention.option for m in found)
+                or self._is_taken_back(segment[mention.end : stop])
+            ):
                 weighed_one = replace(weighed_one, aside=True, affirmed=False)
             weighed.append(weighed_one)
         return self._weigh_groups(segment, self._weigh_turns(segment, weighed))
