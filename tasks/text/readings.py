@@ -669,11 +669,11 @@ class _Reader:
         return re.finditer(rf"{subject}(?:\s{links}){{0,4}}\s{verb}", plain)
 
     def _conclusions(self, plain: str) -> Iterator[re.Match[str]]:
-        """Find the openings of conclusions such as `So the thief must be`."""
+        """Find the openings of conclusions such as `So the thief must be`, and a short one such as `so B.`"""
         opening, link = self.rules.pattern("conclusions").pattern, self.rules.pattern("copulas").pattern
-        return re.finditer(
-            rf"(?<![^.,;:!?\n -])(?<!\w\s){opening},?(?:\s[^\W\d][\w'-]*){{1,8}}?\s{link}(?=\s)", plain
-        )
+        start = rf"(?<![^.,;:!?\n -])(?<!\w\s){opening},?"
+        yield from re.finditer(rf"{start}(?:\s[^\W\d][\w'-]*){{1,8}}?\s{link}(?=\s)", plain)
+        yield from re.finditer(rf"{start}(?=(?:\s[\w'-]+){{1,4}}\s?(?:[.!\n]|$))", plain)
 
     def _corrections(self, plain: str) -> list[int]:
         found = self.rules.pattern("corrections").finditer(plain)
