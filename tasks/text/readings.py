@@ -114,6 +114,10 @@ class ReaderRules:
     """Information verbs, such as `say` and `specified`."""
     nobodies: tuple[str, ...] = ()
     """Subjects that deny an information of everybody, such as `neither`."""
+    impersonal_subjects: tuple[str, ...] = ()
+    """Subjects of a sentence that denies an information, such as `it` and `there is`."""
+    other_questions: tuple[str, ...] = ()
+    """Words after such a denial that do not ask which option it is, such as `why`."""
     dont_know: tuple[str, ...] = ()
     """Wordings of "I don't know". They count if it is one of the options."""
     negators: tuple[str, ...] = ()
@@ -1414,7 +1418,36 @@ class _OptionReader(_Reader):
             ):
                 weighed_one = replace(weighed_one, aside=True, affirmed=False)
             weighed.append(weighed_one)
+        weighed = self._weigh_unknown(segment, weighed)
         return self._weigh_groups(segment, self._weigh_turns(segment, weighed))
+
+    def _weigh_unknown(self, segment: str, mentions: list[_Mention]) -> list[_Mention]:
+        """Affirm a sentence such as `It cannot be determined`, if other options are only talked about."""
+        unknown = self._unknown_option
+        if unknown is None or any(
+            m.option != unknown and not m.negated and (m.affirmed or m.committed or m.rule not in _WORDS)
+            for m in mentions
+        ):
+            return mentions
+        return [
+            replace(m, affirmed=True)
+            if m.option == unknown and m.rule in _WORDS and not m.negated and self._is_verdict(segment, m)
+            else m
+            for m in mentions
+        ]
+
+    def _is_verdict(self, segment: str, mention: _Mention) -> bool:
+        """Whether a mention fills its sentence from the start, as in `So it cannot be determined who …`."""
+        opening = segment[max(0, mention.start - LONGEST_CLAUSE) : mention.start]
+        before = list(_split(opening, _SENTENCE_END))[-1]
+        subjects = self.rules.pattern(
+            "impersonal_subjects", "fillers", "final_weak", "conclusions", "turns", "copulas", "final_links"
+        )
+        after = segment[mention.end : mention.end + LONGEST_CLAUSE].lstrip()
+        return (
+            re.search(r"\w", subjects.sub(" ", before)) is None
+            and self.rules.pattern("other_questions").match(after) is None
+        )
 
     def _is_first_impression(self, before: str) -> bool:
         """Whether a text leads up to a first impression, or opens with a reason, as in `Given that A …`."""
