@@ -116,6 +116,10 @@ class ReaderRules:
     """Subjects that deny an information of everybody, such as `neither`."""
     impersonal_subjects: tuple[str, ...] = ()
     """Subjects of a sentence that denies an information, such as `it` and `there is`."""
+    sources: tuple[str, ...] = ()
+    """Names of the text, such as `the passage`."""
+    own_questions: tuple[str, ...] = ()
+    """Words after a denial that ask which option it is, such as `who`."""
     other_questions: tuple[str, ...] = ()
     """Words after such a denial that do not ask which option it is, such as `why`."""
     dont_know: tuple[str, ...] = ()
@@ -1143,6 +1147,7 @@ class _OptionReader(_Reader):
             return any(
                 m.option != alone.value and not m.negated and not m.aside and (m.affirmed or m.committed)
                 for m in mentions
+                if m.rule != "unknown_words"
             )
         return self._is_taken_back(segment)
 
@@ -1443,11 +1448,14 @@ class _OptionReader(_Reader):
         subjects = self.rules.pattern(
             "impersonal_subjects", "fillers", "final_weak", "conclusions", "turns", "copulas", "final_links"
         )
-        after = segment[mention.end : mention.end + LONGEST_CLAUSE].lstrip()
-        return (
-            re.search(r"\w", subjects.sub(" ", before)) is None
-            and self.rules.pattern("other_questions").match(after) is None
-        )
+        after = segment[mention.end : mention.end + LONGEST_CLAUSE].lstrip(" ,")
+        rest = subjects.sub(" ", self.rules.pattern("sources").sub(" ", before))
+        if rest != subjects.sub(" ", before):  # "The text doesn't say." names no other question.
+            is_whole = re.match(r"[.!;?。\n]|$", after) is not None
+            return not re.search(r"\w", rest) and (
+                is_whole or self.rules.pattern("own_questions").match(after) is not None
+            )
+        return not re.search(r"\w", rest) and self.rules.pattern("other_questions").match(after) is None
 
     def _is_first_impression(self, before: str) -> bool:
         """Whether a text leads up to a first impression, or opens with a reason, as in `Given that A …`."""
