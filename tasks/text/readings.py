@@ -131,6 +131,14 @@ class ReaderRules:
     """Words before the option that was not chosen, such as `rather than`."""
     comparatives: tuple[str, ...] = ()
     """Openings of a comparison, such as `more`."""
+    less: tuple[str, ...] = ()
+    """Words before a property of which the first side of a comparison has less, such as `less`."""
+    as_good: tuple[str, ...] = ()
+    """Openings of a comparison of equals, such as `as good as`."""
+    merits: tuple[str, ...] = ()
+    """Properties that speak for an option, such as `likely`."""
+    flaws: tuple[str, ...] = ()
+    """Properties that speak against an option, such as `biased`."""
     inferiors: tuple[str, ...] = ()
     """Openings of a comparison that selects its second side, such as `less`."""
     than: tuple[str, ...] = ()
@@ -543,7 +551,7 @@ def clean(text: str) -> str:
     text = _TABLE_ROW.sub(lambda m: ": ".join(m[1].strip(" |").split("|")), text)
     text = re.sub(r"\\[\[\]()]|\$+", " ", text)
     text = re.sub(r"</?[a-zA-Z][^<>]{0,80}>", " ", text)
-    text = fold(text)
+    text = re.sub(r"(?<=\w)\s?>{1,2}\s?(?=\w)", " > ", fold(text))
     text = re.sub(r"\*+|(?<!\w)_+|_+(?!\w)|^\s*#+\s|^\s*>+\s|~~|[{}]", " ", text, flags=re.M)
     text = re.sub(r"[\u2013\u2014]", " - ", text)
     text = re.sub(r'"|(?<!\w)\'|\'(?!\w)', " ", text)
@@ -773,6 +781,12 @@ class _Mention:
     """Whether it is in a reason or a concession, or one of several that are only discussed."""
 
 
+def _is_inside(position: int, spans: Sequence[tuple[int, int]]) -> bool:
+    """Whether a position is in one of the sorted spans, as the letter in `Response B` is."""
+    at = bisect_right(spans, (position, LONGEST)) - 1
+    return at >= 0 and spans[at][0] <= position < spans[at][1]
+
+
 _AFTER_OPTION = r"[)\]]*\s?[:=-]?\s?"
 _WORDS = ("option_words", "unknown_words")
 """Rules of mentions by words. Words such as `not enough information` hold their own negation."""
@@ -847,6 +861,7 @@ class _OptionReader(_Reader):
         }
         if len(self.options) == 2 and not self.is_yes_no:
             places |= self.rules.pair_positions
+        places |= self._last_words
         verbs = {verb: index for index, option in enumerate(self.options) for verb in self._verbs(option)}
         words = inflected | places | verbs | self.names
         for kind, names in (
@@ -856,6 +871,21 @@ class _OptionReader(_Reader):
             if self.is_yes_no:
                 words |= {name: self.kinds.index(kind) for name in names}
         return words
+
+    @cached_property
+    def _last_words(self) -> dict[str, int]:
+        """Different last words of options with an article, such as `student` for `the PhD student`."""
+        rests = [self._without_article(option) for option in self.options]
+        last = [
+            rest.rpartition(" ")[2] if rest != option and 2 <= len(rest.split()) <= 4 else ""
+            for rest, option in zip(rests, self.options, strict=True)
+        ]
+        words = {word for option in self.options for word in option.split()}
+        return {
+            word: index
+            for index, word in enumerate(last)
+            if len(word) > 3 and word in words and sum(word in option.split() for option in self.options) == 1
+        }
 
     def _without_shared_words(self, option: str) -> str:
         """Return an option without the words that it shares with others at the start: `Anna` for `hire Anna`.
@@ -1397,9 +1427,10 @@ class _OptionReader(_Reader):
 
     def _mentions(self, segment: str) -> list[_Mention] | None:
         """Find and weigh all mentions in their order. `None` if there are too many."""
-        found = sorted(
-            [*self._word_mentions(segment), *self._letter_mentions(segment)], key=lambda m: m.start
-        )
+        words = self._word_mentions(segment)
+        spans = sorted((m.start, m.end) for m in words)
+        letters = [m for m in self._letter_mentions(segment) if not _is_inside(m.start, spans)]
+        found = sorted([*words, *letters], key=lambda m: m.start)
         if len(found) > MOST_MENTIONS:
             return None
         ends = [0, *(m.end() for m in _SENTENCE_END.finditer(segment)), len(segment)]
@@ -1423,8 +1454,46 @@ class _OptionReader(_Reader):
             ):
                 weighed_one = replace(weighed_one, aside=True, affirmed=False)
             weighed.append(weighed_one)
-        weighed = self._weigh_unknown(segment, weighed)
+        weighed = self._weigh_less(segment, self._weigh_unknown(segment, weighed))
         return self._weigh_groups(segment, self._weigh_turns(segment, weighed))
+
+    def _weigh_less(self, segment: str, mentions: list[_Mention]) -> list[_Mention]:
+        """Weigh the sides of `A is less … than B`. A is the better one if it has less of a flaw.
+
+        Neither is if the property is unknown, if A has more of a flaw, or if it is as good as B.
+        """
+        weighed = list(mentions)
+        less, more, than, links = (
+            self.rules.pattern(name).pattern for name in ("less", "comparatives", "than", "final_links")
+        )
+        compared = re.compile(
+            rf"[)\]]?\s(?:{links}\s)?(?:[\w']+\s){{0,2}}?(?:(?P<less>{less})|(?P<more>{more}))\s"
+            rf"(?P<property>[^.,;:]{{1,40}}?)\s{than}\s.{{0,15}}"
+        )
+        equal = re.compile(
+            rf"[)\]]?\s(?:{links}\s)(?:\w+\s)?{self.rules.pattern('as_good').pattern}\s.{{0,15}}"
+        )
+        for i, (one, other) in enumerate(pairwise(mentions)):
+            between = segment[one.end : other.start]
+            if one.option == other.option or len(between) > LONGEST_CLAUSE:
+                continue
+            found = compared.fullmatch(between)
+            is_equal = equal.fullmatch(between) is not None and not self._negates(between)
+            if found is None and not is_equal:
+                continue
+            has_flaw, has_merit = (
+                found is not None and self.rules.pattern(name).search(found["property"]) is not None
+                for name in ("flaws", "merits")
+            )
+            is_less = found is not None and found["less"] is not None
+            if is_less and has_flaw != has_merit and " to " not in f" {found['property']} ":
+                weighed[i] = replace(one, negated=has_merit)
+                weighed[i + 1] = replace(other, negated=has_flaw)
+            elif is_less or is_equal or has_flaw:
+                weighed[i : i + 2] = [
+                    replace(m, aside=True, affirmed=False, committed=False) for m in (one, other)
+                ]
+        return weighed
 
     def _weigh_unknown(self, segment: str, mentions: list[_Mention]) -> list[_Mention]:
         """Affirm a sentence such as `It cannot be determined`, if other options are only talked about."""
@@ -1764,6 +1833,8 @@ class _OptionReader(_Reader):
                 continue  # a letter, or a character that is part of many words
             pieces, last = [], 0
             for found in re.finditer(self._name_pattern(name), hidden):
+                if len(name) == 1 and self._is_word(segment, found.start(), found.end()):
+                    continue  # options A and B, and an article
                 if self.kinds[option] == "no" and self.is_yes_no and not self._is_no(segment, found.end()):
                     continue
                 is_unknown = name in self.rules.unknown or name in self.rules.dont_know
@@ -1877,7 +1948,7 @@ class _AgreementReader(_OptionReader):
         plain = short.sub(lambda m: self.rules.contractions[m[0]], plain)
         plain = self._without_questions(self._without_courtesy(self._listed.sub("", plain)))
         for rule, segment in self.final_segments(plain):
-            found = self._read_stance(segment, rule) or self._read_final(segment)
+            found = self._read_stance(self._before_reason(segment), rule) or self._read_final(segment)
             if found is not None:
                 return replace(found, rule=rule)
         stance = self._read_stance(plain, "agreement")
@@ -2182,7 +2253,7 @@ class _NumberReader(_Reader):
         joins = self.rules.pattern("coordinators", "range_words", "corrections", "alternatives").pattern
         turns = self.rules.pattern("turns").pattern
         if re.search(
-            rf"(?:{joins})(?:\s\w+){{0,2}}\s?[^\w\s]?\s?\d|{turns}(?:\s[\w']+){{0,4}}\s?[^\w\s]?\s?\d",
+            rf"(?:{joins})(?:\s\w+){{0,2}}\s?[^\w\s]?\s?\d|{turns}(?:\s[\w']+){{0,4}}\s?[^\w\s]?\s?\d[\d.,]*\s?(?:[.!,;\n]|$)",
             segment[found.end() :],
         ):
             return {}
