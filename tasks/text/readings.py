@@ -516,6 +516,7 @@ _FRACTION = re.compile(r"\\[dt]?frac\s?\{(\d{1,9})\}\s?\{(\d{1,9})\}")
 _JSON_KEY = re.compile(r"[\"'](\w[\w ]{0,20})[\"']\s?:")
 _FENCE = re.compile(r"(?:```|~~~)(?:[\w+-]{0,20}\n)?")
 _HASHED = re.compile(r"^####\s?(?=[-$(\d]|[A-Za-z]\W{0,3}$)", re.M)
+_ARROW = re.compile(r"[→⇒➜➔➡⟶]\ufe0f?|(?<=\s)[=-]{1,2}>(?=\s)")
 _TABLE_HEAD = re.compile(r"^[ \t]*\|[^\n]{0,300}\|[ \t]*\n[ \t]*\|[ :|-]{1,300}\|[ \t]*\n", re.M)
 _TABLE_ROW = re.compile(r"^[ \t]*\|([^|\n]+\|[^|\n]+)\|[ \t]*$", re.M)
 _QUOTES = str.maketrans(
@@ -541,6 +542,8 @@ def clean(text: str) -> str:
     text = _LATEX_TEXT.sub(r"\1", text)
     text = _FRACTION.sub(lambda m: str(int(m[1]) / int(m[2])) if int(m[2]) else m[0], text)
     text = _HASHED.sub(_FINAL, text)
+    if len(_ARROW.findall(text)) == 1:  # "… → B"
+        text = _ARROW.sub(f" {_FINAL}", text)
     text = _TAGS.sub(lambda m: f"\n{_FINAL}{m[2].strip()}\n", text)
     text = _ELEMENT.sub(r"\n\1: \2\n", text)
     text = _OPEN_TAG.sub(f"\n{_FINAL}", text)
