@@ -761,7 +761,9 @@ class _Reader:
     def _before_reason(self, sentence: str) -> str:
         """Return the text before a reason, as in `B, because the surgeon …`."""
         reason = self.rules.pattern("reasons").search(sentence)
-        return sentence[: reason.start()] if reason and _bare(sentence[: reason.start()]) else sentence
+        before = _bare(sentence[: reason.start()]) if reason else ""
+        turns_at_once = self._ends_with("turns", before)  # "…, but based on the text, …"
+        return sentence[: reason.start()] if reason and before and not turns_at_once else sentence
 
 
 # --- Options ------------------------------------------------------------------------------------------------
@@ -1508,7 +1510,11 @@ class _OptionReader(_Reader):
             return mentions
         return [
             replace(m, affirmed=True)
-            if m.option == unknown and m.rule in _WORDS and not m.negated and self._is_verdict(segment, m)
+            if m.option == unknown
+            and m.rule in _WORDS
+            and not m.negated
+            and self._is_verdict(segment, m)
+            and not any(self._has_turn(segment[m.end : n.start]) for n in mentions if n.start > m.end)
             else m
             for m in mentions
         ]
@@ -1641,7 +1647,8 @@ class _OptionReader(_Reader):
     def _is_reason(self, before: str) -> bool:
         """Whether a reason reaches up to a mention. One that opens the sentence ends at its comma."""
         found = list(self.rules.pattern("reasons").finditer(before))
-        opens = len(found) == 1 and not re.search(r"\w", before[: found[0].start()])
+        opening = _bare(before[: found[0].start()]) if found else ""
+        opens = len(found) == 1 and (not opening or self._ends_with("turns", opening))
         return bool(found) and not (opens and "," in before) and ":" not in before[found[-1].end() :]
 
     def _is_opinion_of_others(self, before: str) -> bool:
