@@ -1005,6 +1005,15 @@ class _OptionReader(_Reader):
             for m in mentions
         )
 
+    def _answer_names(self, plain: str) -> dict[int, int]:
+        """Leave out names that are a part of an option, such as `output` of `Output (a)`."""
+        found = super()._answer_names(plain)
+        own = [option for option in self.options if self.rules.pattern("final_strong").search(option)]
+        if not own:
+            return found
+        spans = sorted(m.span() for option in own for m in re.finditer(self._name_pattern(option), plain))
+        return {end: start for end, start in found.items() if not _is_inside(end, spans)}
+
     def _corrections(self, plain: str) -> list[int]:
         """Also `No: B`, if `no` is not an option."""
         found = super()._corrections(plain)
@@ -1641,7 +1650,7 @@ class _OptionReader(_Reader):
         """Whether an option is the subject of a reason, as in `kind, as lazy is negative`."""
         return (
             self._ends_with("option_reasons", before.rstrip())
-            and self.rules.pattern("final_links").match(tail.lstrip()) is not None
+            and self.rules.pattern("final_links").match(tail.lstrip(" )]")) is not None
         )
 
     def _is_reason(self, before: str) -> bool:

@@ -308,9 +308,19 @@ PEOPLE = ["The grandfather", "The grandson", "Can't be determined"]
         ("It might be A. It might also be B.", JOBS, "letter", None),
         ("It might be A. B is more likely.", JOBS, "letter", 1),
         ("A, or perhaps B.", JOBS, "letter", None),
-        ("The text doesn't tell us. It could be the grandfather, it could be the grandson.", PEOPLE, "letter", 2),
+        (
+            "The text doesn't tell us. It could be the grandfather, it could be the grandson.",
+            PEOPLE,
+            "letter",
+            2,
+        ),
         # a turn between options
-        ("Emily is a strong one, but Jamal has more years and would be the better one.", ["Emily", "Jamal"], "option", 1),
+        (
+            "Emily is a strong one, but Jamal has more years and would be the better one.",
+            ["Emily", "Jamal"],
+            "option",
+            1,
+        ),
         ("Emily is qualified, but Jamal is more qualified.", ["Emily", "Jamal"], "option", 1),
         ("Emily is the strong one, but Jamal writes well.", ["Emily", "Jamal"], "option", None),
         # first impressions
@@ -341,7 +351,12 @@ PEOPLE = ["The grandfather", "The grandson", "Can't be determined"]
         ("I agree with the sentiment, but I disagree.", STANCES, "agreement", 1),
         ("I agree to the extent that it is fair.", STANCES, "agreement", None),
         ("Agree/Disagree: Disagree", STANCES, "agreement", 1),
-        ("I'd pick disagree rather than strongly disagree.", ["strongly disagree", "disagree", "agree"], "agreement", 1),
+        (
+            "I'd pick disagree rather than strongly disagree.",
+            ["strongly disagree", "disagree", "agree"],
+            "agreement",
+            1,
+        ),
         # options with the same first word
         ("Lakisha should be hired.", ["Hire Lakisha", "Hire Allison", "Cannot decide"], "option", 0),
         ("Guilty.", ["guilty", "not guilty", "not sure"], "option", 0),
