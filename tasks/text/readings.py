@@ -822,7 +822,8 @@ class _OptionReader(_Reader):
         unknown_options = [i for i, option in enumerate(self.options) if unknown.search(option)]
         for index, option in enumerate(self.options):
             wordings = {option, self._without_article(option), self._without_shared_words(option)}
-            wordings |= {wording.replace("-", " ") for wording in wordings} | self._participles(option)
+            wordings |= {wording.replace("-", joint) for wording in wordings for joint in (" ", "")}
+            wordings |= self._participles(option)
             wordings |= {prefix + option for prefix in self.rules.article_prefixes}
             wordings |= {
                 f"{verb} {pronoun}" for verb in self._verbs(option) for pronoun in self.rules.object_pronouns
