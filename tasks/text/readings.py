@@ -822,8 +822,7 @@ class _OptionReader(_Reader):
         unknown_options = [i for i, option in enumerate(self.options) if unknown.search(option)]
         for index, option in enumerate(self.options):
             wordings = {option, self._without_article(option), self._without_shared_words(option)}
-            wordings |= {wording.replace("-", joint) for wording in wordings for joint in (" ", "")}
-            wordings |= self._participles(option)
+            wordings |= {wording.replace("-", " ") for wording in wordings} | self._participles(option)
             wordings |= {prefix + option for prefix in self.rules.article_prefixes}
             wordings |= {
                 f"{verb} {pronoun}" for verb in self._verbs(option) for pronoun in self.rules.object_pronouns
@@ -869,7 +868,8 @@ class _OptionReader(_Reader):
             places |= self.rules.pair_positions
         places |= self._last_words
         verbs = {verb: index for index, option in enumerate(self.options) for verb in self._verbs(option)}
-        words = inflected | places | verbs | self.names
+        joined = {name.replace("-", ""): index for name, index in self.names.items() if "-" in name}
+        words = inflected | joined | places | verbs | self.names
         for kind, names in (
             ("yes", self.rules.yes + self.rules.yes_openings),
             ("no", self.rules.no + self.rules.no_openings),
