@@ -1146,7 +1146,11 @@ class _OptionReader(_Reader):
             start = end
         rest = "".join(kept)
         if len({m.option for m in found}) == 1:
-            affirmed = {m.option for m in self._mentions(rest) or [] if m.affirmed and not m.negated}
+            affirmed = {
+                m.option
+                for m in self._mentions(rest) or []
+                if (m.affirmed or m.committed) and not m.negated and not m.aside
+            }
             finals = (self._read_alone(segment) for _, segment in self.final_segments(rest))
             answers = affirmed | {
                 r.value for r in (self._read_alone(rest), next(finals, None)) if r is not None
