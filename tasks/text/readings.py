@@ -1398,8 +1398,8 @@ class _OptionReader(_Reader):
         words = [m for m in kept if m.rule in _WORDS]
         letters = [m for m in kept if m.rule not in (*_WORDS, "possible")]
         committed = [m for m in kept if m.committed and m.rule != "possible"]
-        others = [m for m in letters if committed and m.option != committed[0].option]
-        if len({m.option for m in committed}) == 1 and all(m.rule == "letter_subject" for m in others):
+        rivals = [m for m in letters if committed and m.option != committed[0].option]
+        if len({m.option for m in committed}) == 1 and all(m.rule == "letter_subject" for m in rivals):
             return self._reading(segment, committed[0])
         if words:
             others = {m.option for m in kept if m.rule != "possible"} - {words[0].option}
@@ -1500,12 +1500,12 @@ class _OptionReader(_Reader):
             is_equal = equal.fullmatch(between) is not None and not self._negates(between)
             if found is None and not is_equal:
                 continue
+            quality = found["property"] if found is not None else ""
             has_flaw, has_merit = (
-                found is not None and self.rules.pattern(name).search(found["property"]) is not None
-                for name in ("flaws", "merits")
+                self.rules.pattern(name).search(quality) is not None for name in ("flaws", "merits")
             )
             is_less = found is not None and found["less"] is not None
-            if is_less and has_flaw != has_merit and " to " not in f" {found['property']} ":
+            if is_less and has_flaw != has_merit and " to " not in quality:
                 weighed[i] = replace(one, negated=has_merit)
                 weighed[i + 1] = replace(other, negated=has_flaw)
             elif is_less or is_equal or has_flaw:
@@ -2168,8 +2168,8 @@ class _NumberReader(_Reader):
         """Return the reading of a cleaned answer."""
         plain = _SPACED.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), plain)
         reason = re.compile(rf"[\W\d]*{self.rules.pattern('reason_labels').pattern}\s?:")
-        lines = "\n".join(line for line in plain.split("\n") if not reason.match(line))
-        plain = lines if re.search(r"\d", lines) else plain
+        stated = "\n".join(line for line in plain.split("\n") if not reason.match(line))
+        plain = stated if re.search(r"\d", stated) else plain
         stated = "".join(s for s in _split(plain, _SENTENCE_END) if not s.endswith("?"))
         plain = stated if re.search(r"\d", stated) else plain
         named = [
