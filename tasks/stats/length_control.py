@@ -38,8 +38,8 @@ EDGE = 1e-6
 
 MAX_GROUPS = 400
 """Maximum number of refits. With more clusters, several of them are left out together."""
-_FITTED_CELLS = 8_000_000
-"""Refits times units that are in memory at the same time (64 MB per array)."""
+_CELLS = 2_000_000
+"""Refits times units that are in memory at the same time (16 MB per array)."""
 _BINOMIAL_VARIANCE = 0.2
 _STEPS = 60
 _LONGEST_STEP = 2.0
@@ -94,9 +94,7 @@ def hold_length_equal(
     centre = float(np.tanh(reference / scale)) if scale else 0.0
     _, stratum = np.unique(np.asarray(strata), return_inverse=True)
     group = _groups(len(y), clusters)
-    kept = (np.arange(int(group.max()) + 1)[:, None] != group[None, :]).astype(float)
-    weights = np.vstack([np.ones(len(y)), kept])
-    held, coefficients = _fit(y, x - centre, stratum.astype(np.int64), weights, ridge)
+    held, coefficients = _fit(y, x - centre, stratum.astype(np.int64), group, ridge)
     x = x - centre
     spread = sum(float(((x[own] - x[own].mean()) ** 2).sum()) for own in _members(stratum))
     spread += ridge / _BINOMIAL_VARIANCE
@@ -129,9 +127,13 @@ def controlled_interval(control: LengthControl, members: Sequence[int]) -> Inter
     lumpy = len(own) < MIN_CLUSTERS or is_lumpy(control.outcomes[inside])
     if lumpy or inflation(control, members) > WIDEST:
         return not_measured
-    left_out = control.group[None, inside] != np.arange(len(control.refitted))[:, None]
-    counts = left_out.sum(axis=1)
-    without = (control.refitted[:, inside] * left_out).sum(axis=1) / counts
+    groups = np.arange(len(control.refitted))
+    without = np.concatenate(
+        [
+            _means(control.refitted[block, inside], owners != groups[block, None])
+            for block in _blocks(len(groups), len(inside))
+        ]
+    )
     total = _jackknife_error(without)
     pseudo = value + (len(own) - 1) * (value - without[own])
     interval = transformed_interval(value, pseudo)
@@ -141,6 +143,11 @@ def controlled_interval(control: LengthControl, members: Sequence[int]) -> Inter
     assert interval.high is not None
     low, high = value - factor * (value - interval.low), value + factor * (interval.high - value)
     return Interval(value, low, high, len(own))
+
+
+def _means(values: Floats, kept: NDArray[np.bool_]) -> Floats:
+    """Return the mean of each row over the cells that are kept."""
+    return np.asarray((values * kept).sum(axis=1) / kept.sum(axis=1))
 
 
 def inflation(control: LengthControl, members: Sequence[int]) -> float:
@@ -170,15 +177,21 @@ def _groups(units: int, clusters: Sequence[Hashable] | None) -> NDArray[np.int64
 
 
 def _fit(
-    y: Floats, x: Floats, stratum: NDArray[np.int64], weights: Floats, ridge: float
+    y: Floats, x: Floats, stratum: NDArray[np.int64], group: NDArray[np.int64], ridge: float
 ) -> tuple[Floats, Floats]:
-    """Fit the model once per row of weights, some rows at a time. See `_fit_rows`."""
-    rows = max(1, _FITTED_CELLS // max(1, len(y)))
-    parts = [
-        _fit_rows(y, x, stratum, weights[start : start + rows], ridge)
-        for start in range(0, len(weights), rows)
+    """Fit the model to all units, and without each group. See `_fit_rows`."""
+    left_out = np.arange(-1, int(group.max()) + 1)
+    blocks = _blocks(len(left_out), len(y))
+    fits = [
+        _fit_rows(y, x, stratum, (left_out[block, None] != group).astype(float), ridge) for block in blocks
     ]
-    return np.concatenate([held for held, _ in parts]), np.concatenate([found for _, found in parts])
+    return np.concatenate([held for held, _ in fits]), np.concatenate([found for _, found in fits])
+
+
+def _blocks(rows: int, columns: int) -> list[slice]:
+    """Divide the rows of a matrix into blocks with at most `_CELLS` cells, or one row."""
+    size = max(1, _CELLS // max(1, columns))
+    return [slice(start, start + size) for start in range(0, rows, size)]
 
 
 def _fit_rows(
