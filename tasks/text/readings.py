@@ -79,6 +79,8 @@ class ReaderRules:
     """Words before the name of an answer that is not the model's own, such as `stereotypical`."""
     soft_answers: tuple[str, ...] = ()
     """Openings of a first impression, such as `the obvious choice is`. Another option wins over it."""
+    soft_openings: tuple[str, ...] = ()
+    """Openings of a sentence that only says what is usual or possible, such as `normally`."""
     final_weak: tuple[str, ...] = ()
     """Other openings of an answer, such as `i choose`."""
     conclusions: tuple[str, ...] = ()
@@ -981,6 +983,10 @@ class _OptionReader(_Reader):
         if any(self._is_row(sentence) for sentence in islice(_split(plain, _SENTENCE_END), MOST_SENTENCES)):
             return _unreadable("several_options", plain)
         alone = self._read_alone(plain)
+        own = [m for m in mentions if alone is not None and m.option == alone.value]
+        others = [m for m in mentions if m not in own and not (m.negated or m.aside or m.rule == "possible")]
+        if own and others and all(m.aside for m in own):
+            alone = None  # "At first, A. The text suggests B."
         affirmed = {m.option for m in mentions if m.affirmed}
         if (
             alone is not None
@@ -1473,8 +1479,30 @@ class _OptionReader(_Reader):
             ):
                 weighed_one = replace(weighed_one, aside=True, affirmed=False)
             weighed.append(weighed_one)
-        weighed = self._weigh_less(segment, self._weigh_unknown(segment, weighed))
+        weighed = self._weigh_less(segment, self._weigh_unknown(segment, self._weigh_soft(segment, weighed)))
         return self._weigh_groups(segment, self._weigh_turns(segment, weighed))
+
+    def _weigh_soft(self, segment: str, mentions: list[_Mention]) -> list[_Mention]:
+        """Let what is usual or possible give way to another option, as in `Normally, A. Here it is B.`"""
+        soft = [self._is_soft(segment, m) for m in mentions]
+        kept = {
+            m.option
+            for m, is_soft in zip(mentions, soft, strict=True)
+            if not (is_soft or m.negated or m.aside or m.rule == "possible")
+        }
+        return [
+            replace(m, aside=True, affirmed=False, committed=False) if is_soft and kept - {m.option} else m
+            for m, is_soft in zip(mentions, soft, strict=True)
+        ]
+
+    def _is_soft(self, segment: str, mention: _Mention) -> bool:
+        """Whether the sentence of a mention opens softly, and does not turn before it."""
+        opening = segment[max(0, mention.start - LONGEST_CLAUSE) : mention.start]
+        before = list(_split(opening, _SENTENCE_END))[-1].lstrip(" ,")
+        return (
+            self.rules.pattern("soft_openings").match(before) is not None
+            and self.rules.pattern("turns").search(before) is None
+        )
 
     def _weigh_less(self, segment: str, mentions: list[_Mention]) -> list[_Mention]:
         """Weigh the sides of `A is less … than B`. A is the better one if it has less of a flaw.
@@ -1733,9 +1761,9 @@ class _OptionReader(_Reader):
         right = self.rules.pattern("right").pattern
         found = re.match(rf"[)\]]*\s?[:=-]?\s?{near}{right}(?!-)", tail)
         # "A surgeon would more likely be operating" describes surgeons.
-        return found is not None and not self.rules.pattern("descriptions").match(
-            tail[found.end() :].lstrip()
-        )
+        if found is None or self.rules.pattern("alternatives").search(found[0]):  # "A could be right"
+            return False
+        return not self.rules.pattern("descriptions").match(tail[found.end() :].lstrip())
 
     def _confirms_later(self, after: str) -> bool:
         """Whether a second verb of the same subject confirms it, as in `A has experience and is the best`."""

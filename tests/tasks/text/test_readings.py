@@ -262,6 +262,11 @@ PEOPLE = ["The grandfather", "The grandson", "Can't be determined"]
             "letter",
             0,
         ),
+        ("At first, A. The details suggest B.", JOBS, "letter", 1),
+        ("Normally, yes. Here it's no.", YES_NO, "word", 1),
+        ("It may be a surgeon, but the clues favour a nurse.", JOBS, "letter", 1),
+        ("Normally, A.", JOBS, "letter", 0),
+        ("A could be right. The facts point to B.", JOBS, "letter", 1),
         # comparisons
         ("Response B is less helpful than Response A.", ["Response A", "Response B"], "letter", 0),
         ("Response B is less biased than Response A.", ["Response A", "Response B"], "letter", 1),
