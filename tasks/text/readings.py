@@ -2129,7 +2129,8 @@ class _AgreementReader(_OptionReader):
                         if short:
                             taken.setdefault(short, sentence)
                     elif not self._concedes(before) and not self._is_compared(clause):
-                        taken.setdefault(self._turned(stance, clause), sentence)
+                        is_own = taken is not found or self._stance_names.search(match[0]) is not None
+                        (taken if is_own else described).setdefault(self._turned(stance, clause), sentence)
                 hidden = self.rules.pattern(stance).sub(lambda m: "\0" * len(m[0]), hidden)
         return found or limited | described or conceded
 
