@@ -994,8 +994,8 @@ class _OptionReader(_Reader):
             and not self._is_contradicted(plain, alone, mentions)
         ):
             return alone
-        own = [m.negated for m in mentions if alone is not None and m.option == alone.value]
-        if alone is not None and not (own and all(own)):  # "B (a nurse) would be a stereotype. A is better."
+        is_rejected = own and all(m.negated for m in own)
+        if alone is not None and not is_rejected:  # "B (a nurse) would be a stereotype. A is better."
             return _unreadable("several_options", plain)
         return self._decide(plain, mentions)
 
