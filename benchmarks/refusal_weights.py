@@ -24,7 +24,7 @@ import yaml
 from scipy.optimize import minimize
 
 from tasks.files.readers import read_language_rules
-from tasks.text.readings import fold
+from tasks.text.answer_text import fold
 from tasks.text.refusals import RefusalRules, find_features, find_refusal
 from tests.conftest import DATA
 from tests.tasks.text import gold

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from counterfoil.results import BuildPlan, OpenedRelease, ReleaseTable
-    from tasks.text.readings import Reading, ReadingForm
+    from tasks.text.reader_rules import Reading, ReadingForm
 
 __all__ = [
     "BuildPlan",
@@ -87,7 +87,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(results, name)
     if name == "Reading":
-        from tasks.text.readings import Reading
+        from tasks.text.reader_rules import Reading
 
         return Reading
     raise AttributeError(f"module 'counterfoil' has no attribute {name!r}")

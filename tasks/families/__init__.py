@@ -23,7 +23,8 @@ from schemas.vocabulary import Attribute
 from tasks.files.readers import dont_know_words, is_refusal, read_answer
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.models.protocol import Decoding, Message, Request, response_tag
-from tasks.text.readings import Reading, ReadingForm, remove_reasoning
+from tasks.text.answer_text import remove_reasoning
+from tasks.text.reader_rules import Reading, ReadingForm
 
 if TYPE_CHECKING:
     from tasks.families.effects import Slice

@@ -48,7 +48,7 @@ from tasks.questions.composition import DraftPair
 from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, Bounds, statistic_interval
 from tasks.stats.resampling import Floats, sign_flip_p_value
 from tasks.stats.signed_means import signed_statistic
-from tasks.text.readings import ReadingForm
+from tasks.text.reader_rules import ReadingForm
 from tasks.text.slots import Slot
 
 COLUMNS = (

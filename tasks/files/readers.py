@@ -14,7 +14,7 @@ import yaml
 
 from schemas.errors import InputError
 from tasks.text import readings
-from tasks.text.readings import UNKNOWN_LANGUAGE, ReaderRules, Reading, ReadingForm
+from tasks.text.reader_rules import UNKNOWN_LANGUAGE, ReaderRules, Reading, ReadingForm
 from tasks.text.readings import read_answer as read_with_rules
 from tasks.text.refusals import RefusalRules, find_refusal, settle_refusal
 
@@ -104,7 +104,12 @@ def is_refusal(text: str, *, language: str = "en", data_dir: Path) -> bool:
 
 # --- A copy for the harness files of a release ------------------------------------------------
 
-_COPIED = ("readings.py", "refusals.py", "assignments.py")
+_COPIED = (
+    "answer_text.py", "reader_rules.py", "final_answers.py", "option_mentions.py", "mention_weights.py",
+    "option_reader.py", "agreement_reader.py", "number_reader.py", "readings.py", "refusals.py",
+    "assignments.py",
+)  # fmt: skip
+"""Modules of the copy, each after those that it imports."""
 _HEADER = '''"""How the answers to this release were read: a generated copy of Counterfoil's reader.
 
 Needs the standard library only. `read_in_language` reads an answer in one of the languages of the release.

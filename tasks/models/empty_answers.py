@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks.models.protocol import Completion, FailedAttempt
-from tasks.text.readings import remove_reasoning
+from tasks.text.answer_text import remove_reasoning
 
 RAISE_LIMIT = (
     "the length limit was used up before the answer began: raise the model's `max_tokens`, or lower its "

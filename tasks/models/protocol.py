@@ -260,12 +260,13 @@ class FailureCount:
             self.kinds[outcome.kind] += 1
             self.first.setdefault(outcome.kind, f"{model}: {outcome.message}")
 
-    def probe(self, model: str, unread: str | None) -> None:
+    def probe(self, model: str, unread: str | None, detail: str = "") -> None:
         """Count one structured answer of the probe.
 
         Args:
             model: Name of the model.
             unread: Why the answer cannot be read. `None`: it was read, and the probe is over.
+            detail: What is wrong with the answer, or the refusal itself.
 
         Raises:
             ModelError: If it is the last one, and no answer could be read for one reason that another try
@@ -280,7 +281,7 @@ class FailureCount:
         if not self.left_to_probe and self.tolerated < 1 and len(self.unread) == 1 and unread in UNREADABLE:
             state, hint = UNREADABLE[unread]
             raise ModelError(
-                f"the first {self.unread.total()} answers all {state}",
+                f"the first {self.unread.total()} answers all {state}; the last one: {detail[:80]!r}",
                 place=model,
                 hint=f"{hint}; then run the same command again: received answers are kept",
             )

@@ -24,8 +24,8 @@ from tasks.files.limits import MAX_BYTES_VARIABLE, max_bytes
 from tasks.files.values import parse_json
 from tasks.models.empty_answers import require_content
 from tasks.models.protocol import Completion, FailedAttempt, FailureKind, Request, TokenLogprob, response_tag
+from tasks.text.answer_text import find_reasoning_end, remove_reasoning
 from tasks.text.printable import replace_surrogates
-from tasks.text.readings import find_reasoning_end, remove_reasoning
 
 TEXT_FILES = (".jsonl", ".ndjson")
 """Ends of files with recorded texts."""

@@ -30,8 +30,8 @@ from tasks.models.protocol import (
     Outcome,
     Request,
 )
+from tasks.text.answer_text import remove_reasoning
 from tasks.text.printable import replace_surrogates
-from tasks.text.readings import remove_reasoning
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -128,7 +128,10 @@ async def ask_structured(
     while left := model.failures.left_to_probe:
         probe = list(islice(questions, left))
         async for result in _ask_in_rounds(model, probe, answer_type, repairs, parse):
-            model.failures.probe(model.name, result.reason if isinstance(result, Abstention) else None)
+            if isinstance(result, Abstention):
+                model.failures.probe(model.name, result.reason, result.detail)
+            else:
+                model.failures.probe(model.name, None)
             yield result
         if len(probe) < left:
             break

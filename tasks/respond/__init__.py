@@ -32,7 +32,7 @@ from tasks.models.replay import log_perplexity, option_logprobs
 from tasks.run.parts import PartRunner
 from tasks.run.progress import ProgressBar, count_answers, track
 from tasks.run.store import Outcome, RowSpool, RunContext, Stage, TableRef, scan_table
-from tasks.text.readings import Reading
+from tasks.text.reader_rules import Reading
 
 T = TypeVar("T")
 

@@ -19,7 +19,8 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from tasks.text.readings import Reading, fold, remove_reasoning
+from tasks.text.answer_text import fold, remove_reasoning
+from tasks.text.reader_rules import Reading
 
 OPENING_SENTENCES = 3
 """A refusal begins in one of the first sentences."""

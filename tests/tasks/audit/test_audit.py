@@ -74,7 +74,7 @@ def test_abstentions_are_counted_and_never_scored(tmp_path: Path) -> None:
 
 
 def test_judge_without_answers_has_no_passport(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="verdicts without a usable answer"):
+    with pytest.raises(ModelError, match=r"first 20 answers all are not the JSON object.*; the last one: "):
         audit_scripted(tmp_path, scripted(abstains=1.0), scenes=8)
 
 

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any
 
 from tasks.files.readers import is_refusal, read_answer
-from tasks.text.readings import Reading, ReadingForm
+from tasks.text.reader_rules import Reading, ReadingForm
 from tests.conftest import DATA
 
 Row = dict[str, Any]

@@ -17,7 +17,8 @@ import counterfoil as cf
 from schemas.errors import InputError
 from tasks.files.readers import harness_source, read_answer, read_language_rules, reader_languages
 from tasks.models.empty_answers import has_content
-from tasks.text.readings import UNKNOWN_LANGUAGE, ReaderRules, ReadingForm, remove_reasoning
+from tasks.text.answer_text import remove_reasoning
+from tasks.text.reader_rules import UNKNOWN_LANGUAGE, ReaderRules, ReadingForm
 from tests.conftest import DATA
 from tests.material.growth import grows_linearly
 from tests.tasks.text import gold
