@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from importlib.util import find_spec
@@ -152,7 +153,28 @@ def serve(
         from prefect import serve as serve_deployments
 
         chosen = read_deployments(DEPLOYMENTS, only, parameters, workspace)
-        serve_deployments(*chosen, limit=limit, print_starting_message=False)
+        with quiet_shutdown():
+            serve_deployments(*chosen, limit=limit, print_starting_message=False)
+
+
+@contextmanager
+def quiet_shutdown() -> Iterator[None]:
+    """Hide what Prefect's runner prints about its own tasks while it is stopped.
+
+    A poll that a signal interrupts fails in any way, and the `asyncio` logger prints its traceback. The runner
+    also does not await the end that the signal has begun. Nothing is lost: runs are stopped by themselves.
+    """
+    log = logging.getLogger("asyncio")
+    log.addFilter(_is_no_shutdown)
+    warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)
+    try:
+        yield
+    finally:
+        log.removeFilter(_is_no_shutdown)
+
+
+def _is_no_shutdown(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("unhandled exception during asyncio.run() shutdown")
 
 
 def check_names(path: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:

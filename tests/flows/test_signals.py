@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from flows.processes import descendants
+from flows.server import quiet_shutdown
 from tests.conftest import PROJECT
 from tests.flows.test_build import scripted, start, wait_for_requests, write_recipe
 from tests.flows.test_schedule import ask, free_port, start_serving, wait_for
@@ -116,6 +119,25 @@ def test_serve_stops_with_its_server(tmp_path: Path, number: signal.Signals) -> 
     process = start_serving(tmp_path, port, "refresh", None)
     wait_for(lambda: ask(f"http://127.0.0.1:{port}/api", "deployments/filter", {}), process)
     check(process, number, tmp_path)
+
+
+def test_tasks_that_fail_while_serving_ends_print_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def poll() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise RuntimeError("the poll was interrupted")
+
+    async def serve() -> None:
+        polling = asyncio.create_task(poll())
+        await asyncio.sleep(0)
+        assert not polling.done()
+
+    for context, hidden in ((quiet_shutdown(), True), (nullcontext(), False)):
+        caplog.clear()
+        with context:
+            asyncio.run(serve())
+        assert ("the poll was interrupted" not in caplog.text) == hidden
 
 
 @pytest.mark.slow
