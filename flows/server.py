@@ -161,8 +161,8 @@ def serve(
 def quiet_shutdown() -> Iterator[None]:
     """Hide what Prefect's runner prints about its own tasks while it is stopped.
 
-    A poll that a signal interrupts fails in any way, and the `asyncio` logger prints its traceback. The runner
-    also does not await the end that the signal has begun. Nothing is lost: runs are stopped by themselves.
+    A poll that a signal interrupts fails in any way, and the `asyncio` logger prints its traceback. Also, the
+    runner does not await the end that the signal has begun. Nothing is lost: runs are stopped by themselves.
     """
     log = logging.getLogger("asyncio")
     log.addFilter(_is_no_shutdown)
