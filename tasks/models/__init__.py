@@ -107,7 +107,10 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
         data_dir=settings.data_dir,
         price=price,
         concurrency=limits.max_in_flight * (1 if batched else CONCURRENCY_FACTOR),
-        failures=FailureCount(settings.max_failure_rate, left_to_probe=PROBE_CALLS if probed else 0),
+        failures=FailureCount(
+            settings.max_failure_rate,
+            left_to_probe=PROBE_CALLS if probed and not settings.tolerates_abstentions else 0,
+        ),
         options=settings.options.get(name),
         capabilities=capabilities_of(resolved.endpoints[0], resolved.name) if resolved.endpoints else None,
     )

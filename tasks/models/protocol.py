@@ -260,7 +260,7 @@ class FailureCount:
             self.kinds[outcome.kind] += 1
             self.first.setdefault(outcome.kind, f"{model}: {outcome.message}")
 
-    def probe(self, model: str, unread: str | None, detail: str = "") -> None:
+    def count_probe(self, model: str, unread: str | None, detail: str = "") -> None:
         """Count one structured answer of the probe.
 
         Args:
@@ -278,7 +278,7 @@ class FailureCount:
             return
         self.left_to_probe -= 1
         self.unread[unread or ""] += 1
-        if not self.left_to_probe and self.tolerated < 1 and len(self.unread) == 1 and unread in UNREADABLE:
+        if not self.left_to_probe and len(self.unread) == 1 and unread in UNREADABLE:
             state, hint = UNREADABLE[unread]
             raise ModelError(
                 f"the first {self.unread.total()} answers all {state}; the last one: {detail[:80]!r}",

@@ -39,6 +39,8 @@ class ModelSettings:
     """Models that are asked through the Batch API."""
     max_failure_rate: float = Validate().max_failure_rate
     """Largest tolerated share of failed calls for structured answers."""
+    tolerates_abstentions: bool = False
+    """Whether a stage goes on if none of its first structured answers can be read."""
     prices_path: Path | None = None
     """`None`: `prices.yaml` in `data_dir`."""
     spending_dir: Path | None = None
@@ -65,6 +67,7 @@ class ModelSettings:
             options=recipe.models.options,
             batch=frozenset(recipe.models.batch),
             max_failure_rate=recipe.validation.max_failure_rate,
+            tolerates_abstentions=recipe.validation.min_judged == 0,
             spending_dir=context.spending_path,
         )
 

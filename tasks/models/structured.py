@@ -119,9 +119,9 @@ async def ask_structured(
     Raises:
         BudgetError: After the last result, if the budget did not cover every call.
         ModelError: After the probe, if none of its answers can be read, all for the same reason
-            (`FailureCount.probe`). After the last result, if too many of the model's calls have failed so far
-            (`Model.failures`). Answers without content and prompts longer than the context do not count,
-            they are abstentions.
+            (`FailureCount.count_probe`). After the last result, if too many of the model's calls have failed
+            so far (`Model.failures`). Answers without content and prompts longer than the context do not
+            count, they are abstentions.
     """
     schema = strict_schema(answer_type)
     questions = (_Question(replace(request, json_schema=schema)) for request in requests)
@@ -129,9 +129,9 @@ async def ask_structured(
         probe = list(islice(questions, left))
         async for result in _ask_in_rounds(model, probe, answer_type, repairs, parse):
             if isinstance(result, Abstention):
-                model.failures.probe(model.name, result.reason, result.detail)
+                model.failures.count_probe(model.name, result.reason, result.detail)
             else:
-                model.failures.probe(model.name, None)
+                model.failures.count_probe(model.name, None)
             yield result
         if len(probe) < left:
             break

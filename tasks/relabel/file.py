@@ -232,6 +232,7 @@ def relabel_file(
     if plan:
         return plan_job(source, job, settings, BadRows(skip_bad))
     required = None if allow_abstentions else min_judged
+    settings = replace(settings, tolerates_abstentions=not required)
     result = _relabel_source(source, job, settings, out, BadRows(skip_bad), required, run_parts)
     return result | notes
 

@@ -87,18 +87,19 @@ def test_a_judge_whose_verdicts_are_all_cut_off_is_stopped_by_its_first_rows(tmp
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with OpenAIServer(Reply('{"better": [', finish_reason="length")) as server:
         command = [COUNTERFOIL, "relabel", "in.jsonl", "--judge", server.model(), "--free", server.model()]
-        done = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env={**os.environ, "COUNTERFOIL_HOME": str(tmp_path / "home"), "OPENAI_API_KEY": "none"},
-            capture_output=True,
-            text=True,
+        command += ["--out", "out.jsonl"]
+        env = {**os.environ, "COUNTERFOIL_HOME": str(tmp_path / "home"), "OPENAI_API_KEY": "none"}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        asked, written = len(server.requests), list(tmp_path.glob("out*"))
+        allowed = subprocess.run(
+            [*command, "--allow-abstentions"], cwd=tmp_path, env=env, capture_output=True
         )
-        asked = len(server.requests)
     assert done.returncode == 5, done.stderr
     assert "the first 20 answers all ended at the length limit" in done.stderr
     assert asked < 50
-    assert not list(tmp_path.glob("*relabelled*"))
+    assert not written
+    assert allowed.returncode == 0, allowed.stderr
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 150
 
 
 @pytest.mark.parametrize("name", ["rerank:openai:m@http://u:p@h/v1", "rerank:other:m", "other:m"])

@@ -69,7 +69,7 @@ def test_the_columns_of_a_large_frame_are_checked_one_by_one_with_the_same_resul
     for limit in (great_expectations.LARGE_FRAME, 1):
         monkeypatch.setattr(great_expectations, "LARGE_FRAME", limit)
         for frame in split_frames(QUESTIONS, rows):
-            problems, result = great_expectations.run_suite(frame, {}, {"group_incomplete": ["q_1"]})
+            problems, result = great_expectations.run_suite(frame, {}, {"values_repeated": ["q_1"]})
             content = json.loads(result.result)
             by_text = sorted(json.dumps(entry, sort_keys=True) for entry in content.pop("results"))
             found.append((frame.name, sorted(map(repr, problems)), result.failed, by_text, content))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.question import QUESTIONS
+from tasks.gate.great_expectations import ModuleOnFirstUse, imported_on_first_use
 from tasks.gate.own_suites import check_own_suites, read_own_suites
 from tests.tasks.release.example import example_question
 
@@ -57,6 +59,15 @@ def test_the_library_starts_without_modules_that_few_expectations_need(tmp_path:
     command = [sys.executable, "-c", STARTED]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "\n0.5\n"
+
+
+def test_a_module_that_is_used_at_once_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with imported_on_first_use(["colorsys"]):
+        placed = importlib.import_module("colorsys")
+        assert isinstance(placed, ModuleOnFirstUse)
+        assert placed.rgb_to_hsv(1.0, 0.0, 0.0) == (0.0, 1.0, 1.0)
+    assert not isinstance(sys.modules["colorsys"], ModuleOnFirstUse)
 
 
 def test_an_expectation_that_needs_a_module_left_out_at_the_start_runs(tmp_path: Path) -> None:

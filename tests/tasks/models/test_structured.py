@@ -305,9 +305,9 @@ def test_unreadable_answers_of_several_small_groups_are_one_probe(tmp_path: Path
         assert len(server.requests) == 20
 
 
-def test_a_user_who_tolerates_every_failure_gets_abstentions(tmp_path: Path) -> None:
+def test_a_user_who_tolerates_abstentions_gets_them(tmp_path: Path) -> None:
     with OpenAIServer("no JSON") as server:
-        settings = settings_for(tmp_path, server.model(), max_failure_rate=1.0)
+        settings = settings_for(tmp_path, server.model(), tolerates_abstentions=True)
 
         async def ask() -> list[Parsed[Verdict] | Abstention]:
             async with open_model(server.model(), settings) as model:
