@@ -225,6 +225,8 @@ class MentionFinder(AnswerReader):
         for name, option in self.names.items():
             if len(name) == 1 and ((self.letter and name.isascii()) or not self.rules.word_boundaries):
                 continue  # a letter, or a character that is part of many words
+            if not all(word in hidden for word in name.split(" ") if word != "..."):
+                continue  # a pattern takes far longer to compile than words to find
             pieces, last = [], 0
             for found in re.finditer(self._name_pattern(name), hidden):
                 if len(name) == 1 and self._is_word(segment, found.start(), found.end()):

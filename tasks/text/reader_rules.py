@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal
 
 from tasks.text.answer_text import fold
@@ -268,8 +268,16 @@ class ReaderRules:
 
     def pattern(self, *names: str) -> re.Pattern[str]:
         """Return the pattern of the phrases of some fields. It matches nothing without phrases."""
-        phrases = tuple(phrase for name in names for phrase in getattr(self, name))
-        return phrase_pattern(phrases, self.word_boundaries)
+        known = self._patterns.get(names)
+        if known is None:
+            phrases = tuple(phrase for name in names for phrase in getattr(self, name))
+            known = self._patterns[names] = phrase_pattern(phrases, self.word_boundaries)
+        return known
+
+    @cached_property
+    def _patterns(self) -> dict[tuple[str, ...], re.Pattern[str]]:
+        """Patterns that were asked for. The phrases are many, and one answer asks for a hundred patterns."""
+        return {}
 
 
 def _fold_words(value: Any) -> Any:
