@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 
 from tasks.text.answer_text import CLAUSE_END, SENTENCE_END, bare, split
 from tasks.text.option_mentions import Mention
@@ -30,7 +30,8 @@ class AgreementReader(OptionReader):
         answers_itself = "?" in plain
         short = phrase_pattern(tuple(self.rules.contractions), self.rules.word_boundaries)
         plain = short.sub(lambda m: self.rules.contractions[m[0]], plain)
-        plain = self._without_questions(self._without_courtesy(self._listed.sub("", plain)))
+        plain = self._with_own_answers(self._listed.sub("", plain))
+        plain = self._without_questions(self._without_courtesy(plain))
         for rule, segment in self.final_segments(plain):
             found = self._read_stance(self._before_reason(segment), rule) or self._read_final(segment)
             if found is not None:
@@ -45,6 +46,23 @@ class AgreementReader(OptionReader):
         ):  # "Disagree? No, I agree."
             return stance or named or unreadable("no_option")
         return stance if stance.value in (named.value, None) else unreadable("several_options", plain)
+
+    def _with_own_answers(self, plain: str) -> str:
+        """Take the stance of a question that the answer answers itself, as in `Do I agree? No.`"""
+        words = phrase_pattern((*self.rules.yes, *self.rules.no), self.rules.word_boundaries).pattern
+        sentences = list(split(plain, SENTENCE_END))
+        for i, (question, reply) in enumerate(pairwise(sentences[:MOST_SENTENCES])):
+            found = re.match(rf"\s?({words})\s?(?:[.,!\n]|$)", reply) if question.endswith("?") else None
+            stance = self.rules.pattern("disagree").search(question) or self.rules.pattern("agree").search(
+                question
+            )
+            own = self.rules.pattern("first_person").search(question)
+            if found is None or stance is None or own is None or self._negates(question[: stance.start()]):
+                continue
+            turned = self.rules.negators[0] + " " if found[1] in self.rules.no else ""
+            sentences[i] = f" {turned}{stance[0]}. "
+            sentences[i + 1] = reply[found.end() :]
+        return "".join(sentences)
 
     def _without_questions(self, plain: str) -> str:
         """Drop questions: `Agree?` is no stance."""
@@ -160,9 +178,15 @@ class AgreementReader(OptionReader):
                         short = self._short_stance(sentence[match.end() :], of_others)
                         if short:
                             taken.setdefault(short, sentence)
-                    elif not self._concedes(before) and not self._is_compared(clause):
+                    elif self._concedes(before):  # "As much as I would like to agree, I can't."
+                        short = self._short_stance(sentence[match.end() :], self._turned(stance, clause))
+                        if short:
+                            taken.setdefault(short, sentence)
+                    elif not self._is_compared(clause):
                         is_own = taken is not found or self._stance_names.search(match[0]) is not None
-                        (taken if is_own else described).setdefault(self._turned(stance, clause), sentence)
+                        after = self._negated_after.match(sentence, match.end())
+                        turned = self._turned(stance, clause + (after[0] if after else ""))
+                        (taken if is_own else described).setdefault(turned, sentence)
                 hidden = self.rules.pattern(stance).sub(lambda m: "\0" * len(m[0]), hidden)
         return found or limited | described or conceded
 
@@ -172,6 +196,12 @@ class AgreementReader(OptionReader):
         degrees = self.rules.pattern("intensifiers", "hedges")
         names = {" ".join(degrees.sub(" ", option).split()) for option in self.options}
         return phrase_pattern(tuple(sorted(names - {""})), self.rules.word_boundaries)
+
+    @cached_property
+    def _negated_after(self) -> re.Pattern[str]:
+        """Pattern of a negator after its verb, as in `ich widerspreche dem nicht`."""
+        words = phrase_pattern(self.rules.negators_after, self.rules.word_boundaries).pattern
+        return re.compile(rf"\s(?:[^\W\d]+\s){{0,2}}?{words}")
 
     def _grants_first(self, sentence: str) -> bool:
         """Whether a sentence grants something and turns, as in `I agree that effort matters, but …`."""

@@ -182,7 +182,7 @@ def _split_list(line: str) -> str:
     return _INLINE_MARK.sub(lambda m: " ; " if next(places) >= starts[0] else m[0], line)
 
 
-_CROSS, _CHECK = "❌✗✘🚫❎", "✅✔☑"
+_CROSS, _CHECK = "❌✗✘🚫❎", "✅✔☑✓"
 
 
 def _without_crossed(line: str) -> str:

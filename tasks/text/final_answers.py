@@ -75,7 +75,12 @@ class AnswerReader:
 
     def _corrections(self, plain: str) -> list[int]:
         found = self.rules.pattern("corrections").finditer(plain)
-        return [m.end() for m in found if m.start() or "," in m[0]]  # also an opening "no, wait"
+        return [
+            m.end()
+            for m in found
+            if (m.start() or "," in m[0])  # also an opening "no, wait"
+            and (self.rules.word_boundaries or not plain[m.start() - 1].isalnum())  # A不对
+        ]
 
     def _retractions(self, plain: str) -> list[int]:
         """Return the end of the last retraction: everything after it is the answer. Nothing if it asks."""
@@ -100,6 +105,10 @@ class AnswerReader:
         before = re.split(r"[\n.,;:!?]", plain[max(0, start - 30) : start])[-1]
         if self.rules.word_boundaries:
             before = " ".join(before.split()[-3:])
+        around = plain[start : start + 30]
+        taken_back = self.rules.pattern("taken_back").search(around)
+        if taken_back is not None and taken_back.start() < 10:  # "I take back A"
+            return True
         return self._negates(before) or self._ends_with("rejected_answers", before.rstrip())
 
     def _negates(self, clause: str) -> bool:

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from tasks.text.answer_text import (
     CAPITAL,
+    CLAUSE_END,
     SENTENCE_END,
     bare,
     split,
@@ -18,7 +19,11 @@ from tasks.text.option_mentions import AFTER_OPTION, BY_WORDS, Mention, MentionF
 from tasks.text.reader_rules import (
     LONGEST_CLAUSE,
     MOST_MENTIONS,
+    phrase_pattern,
 )
+
+SHORTEST_LABEL = 2
+"""Words of a label that ends in a negator, as in `Answer not:`."""
 
 
 class MentionWeigher(MentionFinder):
@@ -73,10 +78,14 @@ class MentionWeigher(MentionFinder):
         """Whether the sentence of a mention opens softly, and does not turn before it."""
         opening = segment[max(0, mention.start - LONGEST_CLAUSE) : mention.start]
         before = list(split(opening, SENTENCE_END))[-1].lstrip(" ,")
-        return (
-            self.rules.pattern("soft_openings").match(before) is not None
-            and self.rules.pattern("turns").search(before) is None
-        )
+        turns, impressions = self.rules.pattern("turns"), self.rules.pattern("impressions")
+        if turns.search(before) is not None:
+            return False
+        if self.rules.pattern("soft_openings").match(before) is not None or impressions.search(before):
+            return True
+        after = next(split(segment[mention.end : mention.end + LONGEST_CLAUSE], CLAUSE_END))
+        turn = turns.search(after)
+        return impressions.search(after[: turn.start()] if turn else after) is not None
 
     def _weigh_less(self, segment: str, mentions: list[Mention]) -> list[Mention]:
         """Weigh the sides of `A is less … than B`. A is the better one if it has less of a flaw.
@@ -84,12 +93,13 @@ class MentionWeigher(MentionFinder):
         Neither is if the property is unknown, if A has more of a flaw, or if it is as good as B.
         """
         weighed = list(mentions)
-        less, more, than, links = (
-            self.rules.pattern(name).pattern for name in ("less", "comparatives", "than", "final_links")
+        less, more, than, like, links = (
+            self.rules.pattern(name).pattern
+            for name in ("less", "comparatives", "than", "like", "final_links")
         )
         compared = re.compile(
             rf"[)\]]?\s(?:{links}\s)?(?:[\w']+\s){{0,2}}?(?:(?P<less>{less})|(?P<more>{more}))\s"
-            rf"(?P<property>[^.,;:]{{1,40}}?)\s{than}\s.{{0,15}}"
+            rf"(?P<property>[^.,;:]{{1,40}}?)\s(?:{than}|{like})\s.{{0,15}}"
         )
         equal = re.compile(
             rf"[)\]]?\s(?:{links}\s)(?:\w+\s)?{self.rules.pattern('as_good').pattern}\s.{{0,15}}"
@@ -202,6 +212,7 @@ class MentionWeigher(MentionFinder):
         return replace(
             mention,
             negated=self._is_called_wrong(tail)
+            or self._is_parted(before, tail)
             or (self.form == "word" and self._ends_with("both_sides", before.rstrip()))
             or (mention.rule != "unknown_words" and (self._negated_before(before) or self._rejects(tail))),
             affirmed=not self.is_yes_no
@@ -213,11 +224,20 @@ class MentionWeigher(MentionFinder):
             or concedes
             or self._depends(after)
             or (earlier and self._is_supposed(before))
-            or self._is_opinion_of_others(before)
+            or self._is_opinion_of_others(before, tail)
             or (
                 self.rules.pattern("after_roles").match(after.lstrip(" ")) is not None
                 and re.fullmatch(r"\s?as(?: any| every)?\s?", before) is not None
             ),
+        )
+
+    def _is_parted(self, before: str, tail: str) -> bool:
+        """Whether both parts of a rejecting verb surround a mention, as in `ich schließe A aus`."""
+        clause = self._last_clause(before)
+        return any(
+            re.search(rf"(?<!\w){verb}(?!\w)", clause) is not None
+            and re.match(rf"\W*(?:[\w']+\s){{0,2}}{particle}(?!\w)", tail) is not None
+            for verb, particle in self.rules.separable.items()
         )
 
     def _is_committed(self, before: str) -> bool:
@@ -225,9 +245,13 @@ class MentionWeigher(MentionFinder):
         words = self._without_last_article(before.rstrip(" ([:"))
         links = self.rules.pattern("final_links", "letter_names").pattern
         found = re.search(rf"{self.rules.pattern('commitments').pattern}(?:\s?{links}){{0,3}}$", words)
-        return (found is not None or self._is_identified(words)) and self.rules.pattern("conditions").search(
-            before
-        ) is None
+        subject, modals = (self.rules.pattern(f"choice_{name}").pattern for name in ("subjects", "links"))
+        is_own = (
+            not self.is_yes_no and re.search(rf"(?<!\w){subject}(?:\s{modals}){{1,4}}$", words) is not None
+        )
+        return (found is not None or is_own or self._is_identified(words)) and self.rules.pattern(
+            "conditions"
+        ).search(before) is None
 
     def _is_identified(self, words: str) -> bool:
         """Whether a description such as `the one who was late is` leads up to a mention."""
@@ -267,11 +291,27 @@ class MentionWeigher(MentionFinder):
         opens = len(found) == 1 and (not opening or self._ends_with("turns", opening))
         return bool(found) and not (opens and "," in before) and ":" not in before[found[-1].end() :]
 
-    def _is_opinion_of_others(self, before: str) -> bool:
-        """Whether the clause before a mention reports an opinion, as in `some people would say A`."""
+    def _is_opinion_of_others(self, before: str, tail: str = "") -> bool:
+        """Whether the clause of a mention reports an opinion, as in `some people would say A`."""
         clause = self._last_clause(before)
-        verbs = [m.start() for m in self.rules.pattern("opinion_verbs").finditer(clause)]
-        return bool(verbs) and self._is_of_others(clause[: verbs[-1]])
+        opinions = self.rules.pattern("opinion_verbs")
+        verbs = [m.start() for m in opinions.finditer(clause)]
+        if verbs and self._is_of_others(clause[: verbs[-1]]):
+            return True
+        if self.rules.has_last_verbs and opinions.match(tail.lstrip(" )]")) and self._is_of_others(clause):
+            return True
+        crowds, modals, fillers, origins, people = (
+            self.rules.pattern(name).pattern
+            for name in ("crowds", "modals", "fillers", "sources_of_others", "others")
+        )
+        words = self._without_last_article(clause.rstrip())
+        if re.search(rf"{crowds}\s(?:[\w'-]+\s){{0,2}}?{modals}(?:\s{fillers})?$", words):
+            return True  # "most banks would deny"
+        foils = self.rules.pattern("foils").pattern
+        reported = rf"{origins}\s(?:[\w'-]+\s)?(?:{people}|{foils})"
+        found = re.search(rf"{reported}(?:\s[\w'-]+)*,?(?:\s[\w'-]+)*\s?$", before)
+        is_own = found is not None and self.rules.pattern("turns").search(found[0]) is not None
+        return found is not None and not is_own
 
     def _is_of_others(self, clause: str) -> bool:
         """Whether the last subject of a clause is not the answering person."""
@@ -359,10 +399,23 @@ class MentionWeigher(MentionFinder):
             clause = clause[-12:]
         return (
             self._labels_wrong(before.rstrip())
+            or self._is_foil(clause)
             or self.rules.pattern("negators").search(clause) is not None
             or self.rules.pattern("contrasts").search(near) is not None
             or self._is_compared(clause)
             or (not self.is_yes_no and self._is_determined_by_no(clause))
+            or (not self.is_yes_no and self._is_denied_of_all(clause))
+        )
+
+    def _is_foil(self, clause: str) -> bool:
+        """Whether a clause leads up to an answer of others or a wrong one, as in `the stereotype is`."""
+        foils, wrong, articles = (self.rules.pattern(name).pattern for name in ("foils", "wrong", "articles"))
+        links = self.rules.pattern("copulas", "final_links", "opinion_verbs").pattern
+        words = self._without_last_article(clause.rstrip())
+        subject = rf"\W*(?:{articles}\s)?(?:[\w'-]+\s)?"
+        return (
+            re.match(rf"{subject}{foils}\s?(?:{links})(?:\s[\w']+){{0,4}}$", words) is not None
+            or re.search(rf"{wrong}(?:\s(?:{links}|{articles}))+$", words) is not None
         )
 
     def _is_compared(self, clause: str, comparatives: str = "comparatives") -> bool:
@@ -379,6 +432,12 @@ class MentionWeigher(MentionFinder):
         words = clause.split()[-2:]
         return clause[-1:].isspace() and any(word in self.rules.no for word in words)
 
+    def _is_denied_of_all(self, clause: str) -> bool:
+        """Whether a clause opens with a denied subject, as in `no group is`."""
+        words = phrase_pattern(self.rules.no, self.rules.word_boundaries).pattern
+        links = self.rules.pattern("copulas").pattern
+        return re.match(rf"\W*{words}\s(?:[\w'-]+\s){{1,2}}?{links}\s?$", clause) is not None
+
     def _last_clause(self, sentence: str) -> str:
         """Return the part of a sentence that a negation before the option would have to be in."""
         relative = self.rules.pattern("relatives").search(sentence)
@@ -390,8 +449,10 @@ class MentionWeigher(MentionFinder):
         for found in self.rules.pattern("clause_ends").finditer(sentence):
             if not any(start <= found.start() and found.end() <= end for start, end in compared):
                 cut = found.end()
+        continues = self.rules.pattern("subordinators")
         for found in re.finditer(r",(?!\d)|:|\s-\s", sentence):
-            if not self._continues_list(sentence[found.end() :]):
+            rest = sentence[found.end() :]
+            if not self._continues_list(rest) and continues.match(rest.lstrip()) is None:
                 cut = max(cut, found.end())
         return sentence[cut:]
 
@@ -458,6 +519,6 @@ class MentionWeigher(MentionFinder):
     def _labels_wrong(self, clause: str) -> bool:
         """Whether a clause such as `Wrong answer:` rejects the text after it."""
         return clause.endswith(":") and (
-            self._ends_with("negators", clause.rstrip(": "))
+            (self._ends_with("negators", clause.rstrip(": ")) and len(clause.split()) <= SHORTEST_LABEL)
             or self.rules.pattern("wrong").search(clause[-LONGEST_CLAUSE:]) is not None
         )

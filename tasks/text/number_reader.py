@@ -13,13 +13,18 @@ _DIGITS = re.compile(r"(?<![a-zß-ɏ0-9_.,])[-+]?\d[\d.,]*(?<![.,])([a-zß-ɏ]*)
 _SPACED = re.compile(r"(?<![\d.,/-])(\d{1,3})((?:[ '’]\d{3})+)(?![\d'])")
 """Thousands that are separated by spaces or apostrophes, as in `85 000` and `85'000`."""
 _LEADING = re.compile(
-    r"\W*?([-+]?\d[\d.,]*(?<![.,])\s?(?:[%€£¥]|/\s?\d+)?)\s?(?:$|\n|-\s(?=[^\W\d])|[:;(]\s?(?=[^\W\d])|\.\s(?=[^\W\d]))"
+    r"[^\w<>]*?([-+]?\d[\d.,]*(?<![.,])\s?(?:[%€£¥]|/\s?\d+)?)\s?(?:$|\n|-\s(?=[^\W\d])|[:;(]\s?(?=[^\W\d])|\.\s(?=[^\W\d]))"
 )
 """A number that is followed by its explanation, as in `7 - good, but only 5 years of experience`."""
+_LEADING_COMMA = re.compile(r"[^\w<>]*?([-+]?\d[\d.,]*(?<![.,])\s?[%€£¥]?),\s(?=[^\W\d])")
 _LISTED = re.compile(r"^\W*\d{1,2}[.)]\s", re.M)
 _LABELLED = re.compile(r"^[^\d\n:]{1,30}\d{1,3}\s?:\s?(?=\S)", re.M)
 _LARGEST_FRACTION = 4
 """Up to this denominator `1/2` is a fraction. Above it, `7/10` is a score with its maximum."""
+
+
+SHORT_OPENING = 3
+"""Words of an opening sentence that gives a number in words."""
 
 
 class NumberReader(AnswerReader):
@@ -33,6 +38,7 @@ class NumberReader(AnswerReader):
         plain = stated if re.search(r"\d", stated) else plain
         stated = "".join(s for s in split(plain, SENTENCE_END) if not s.endswith("?"))
         plain = stated if re.search(r"\d", stated) else plain
+        plain = self._without_impressions(self._without_confidence(plain))
         named = [
             ("number_named", self._after(plain, m.end()))
             for m in reversed(list(self.rules.pattern("number_names").finditer(plain))[-MOST_PHRASES:])
@@ -70,6 +76,29 @@ class NumberReader(AnswerReader):
                 break
         return unreadable("no_single_number", plain if re.search(r"\d", plain) else "")
 
+    def _without_confidence(self, plain: str) -> str:
+        """Drop the confidence in an answer, as in `5 (confidence 90%)`, and a labelled reason in a line."""
+        names, labels = self.rules.pattern("confidences").pattern, self.rules.pattern("reason_labels").pattern
+        links = self.rules.pattern("final_links").pattern
+        number = r"\d[\d.,]*(?<![.,])(?:\s?%|\s?/\s?\d+)?"
+        for pattern in (
+            rf"{names}(?:\s?(?:[:=]|[^\W\d]+|{links})){{0,2}}?\s?{number}|{number} {names}",
+            rf"[.;]\s{labels}\s?:[^\n]*",
+        ):
+            shorter = re.sub(pattern, " ", plain)
+            plain = shorter if re.search(r"\d", shorter) else plain
+        return plain
+
+    def _without_impressions(self, plain: str) -> str:
+        """Drop first impressions, as in `I first thought 5, but 7` and `Previously 7. Now 5.`"""
+        first = self.rules.pattern("soft_openings", "concessions", "impressions")
+        kept = "".join(s for s in split(plain, SENTENCE_END) if first.match(s.lstrip(" \n")) is None)
+        plain = kept if re.search(r"\d", kept) else plain
+        turn = self.rules.pattern("turns").search(plain)
+        if turn is None or first.search(plain[: turn.start()]) is None:
+            return plain
+        return plain[turn.end() :] if re.search(r"\d", plain[turn.end() :]) else plain
+
     def _labelled(self, plain: str) -> list[str]:
         """Return the numbers right after a label and a colon, as in `Score: 7 - it covers 3 of 4 points`.
 
@@ -98,10 +127,21 @@ class NumberReader(AnswerReader):
     def _leading(self, plain: str) -> list[tuple[str, str]]:
         """Return the number that opens the answer and is explained after it. A list is no explanation."""
         found = _LEADING.match(plain)
+        if found is None and "\n" not in plain:
+            doubts = self.rules.pattern(
+                "alternatives", "coordinators", "corrections", "turns", "range_words", "no", "negators"
+            )
+            found = _LEADING_COMMA.match(plain)
+            if found is not None and doubts.search(plain, found.end()) is not None:
+                found = None
         first = next(split(plain, SENTENCE_END))
         is_opening = re.fullmatch(r"(?:[^\W\d]+\s){0,2}\d[\d.,]*\s?%?[.!]", first) is not None
         if found is None and is_opening and re.match(r"\s[^\W\d]", plain[len(first) :]):  # "A solid 8. …"
             return [("leading", first)]
+        if "\n" not in first and len(first.split()) <= SHORT_OPENING and len(first) < len(plain):
+            in_words = {} if re.search(r"\d", first) else self._words_in(bare(first))
+            if len(in_words) == 1:  # "Six. He lacks 4 of the 10 skills."
+                return [("leading", bare(first))]
         listed = _LISTED.findall(plain)
         return (
             [("leading", found[1])]
@@ -181,15 +221,31 @@ class NumberReader(AnswerReader):
                 continue
             if match[1] == "s":  # "in her 40s"
                 return {}
-            before = self._without_last_article(text[max(0, match.start() - 40) : match.start()].rstrip())
-            if self._ends_with("negators", before) or self._ends_with("contrasts", before):
+            before = self._without_last_article(
+                text[max(0, match.start() - 40) : match.start()].rstrip(" €$£¥")
+            )
+            if any(self._ends_with(name, before) for name in ("negators", "contrasts", "bounds")):
+                continue
+            if before.endswith((">", "<")) or self._is_bound(text[match.end() : match.end() + 40]):
                 continue
             value = self._value(match[0].removesuffix(match[1]))
             factor, words = self._magnitude(text[match.end() - len(match[1]) :])
             if value is None or (match[1] in ("m", "b", "bn", "x") and not words):
                 return {}
-            found.setdefault(round(value * factor, 6), match[0].removesuffix(match[1]) + words)
+            half = 0.5 if factor == 1 and self._adds_half(text[match.end() :]) else 0.0
+            found.setdefault(round((value + half) * factor, 6), match[0].removesuffix(match[1]) + words)
         return found or self._words_in(text)
+
+    def _is_bound(self, after: str) -> bool:
+        """Whether words such as `or more` follow a number, after its unit."""
+        words = self.rules.pattern("bounds_after").pattern
+        return re.match(rf"\+|\s?%?(?:\s[^\W\d]+)?\s?(?:{words})", after) is not None
+
+    def _adds_half(self, after: str) -> bool:
+        """Whether words such as `and a half` follow a number, after its unit."""
+        words = self.rules.pattern("halves").pattern
+        unit = r"(?:\s[^\W\d]+)?\s?" if self.rules.word_boundaries else r"[^\W\d]?"
+        return re.match(rf"{unit}{words}", after) is not None
 
     def _magnitude(self, after: str) -> tuple[int, str]:
         """Return the factor of a word after digits, such as `million`, and the word."""
@@ -202,6 +258,8 @@ class NumberReader(AnswerReader):
         """Remove ranges that describe the scale, such as `on a scale of 1 to 10`."""
         words = self.rules.pattern("range_words").pattern
         text = re.sub(rf"\(\s?\d+\s?(?:-|{words})\s?\d+\s?\)", " ", text)
+        names = self.rules.pattern("scale_names").pattern
+        text = re.sub(rf"\d+\s?(?:-|{words})\s?\d+\s?{names}", " ", text)
         text = re.sub(rf"\d+\s?-?\s?{self.rules.pattern('scale_units').pattern}", " ", text)
         return re.sub(rf"{self.rules.pattern('scales').pattern}\s?\d+\s?(?:-|{words})\s?\d+", " ", text)
 
@@ -242,8 +300,11 @@ class NumberReader(AnswerReader):
             if value is None:
                 return {}
             is_article = value == 1 and re.match(r"\s[^\W\d]", text[run.end() :])
-            if not is_article and not self._ends_with("contrasts", text[: run.start()].rstrip()):
-                found.setdefault(value, run[0])
+            before = text[: run.start()].rstrip()
+            if is_article or any(self._ends_with(name, before) for name in ("contrasts", "bounds")):
+                continue
+            if not self._is_bound(text[run.end() : run.end() + 40]):
+                found.setdefault(value + (0.5 if self._adds_half(text[run.end() :]) else 0.0), run[0])
         return found
 
     @property
@@ -251,9 +312,9 @@ class NumberReader(AnswerReader):
         """Pattern of the end of a number in words, in a language without spaces between them."""
         return rf"(?=\s|$|[.,;:!?。%)]|{self.rules.pattern('units').pattern})"
 
-    def _sum(self, values: Sequence[int]) -> float | None:
+    def _sum(self, values: Sequence[float]) -> float | None:
         """Add `twenty` and `five`, multiply `two` and `hundred`. `None` for a row such as `three five`."""
-        total, group, last, largest = 0, 0, 0, 0
+        total, group, last, largest = 0.0, 0.0, 0.0, 0.0
         for value in values:
             if value >= 1000:
                 if last >= 1000:

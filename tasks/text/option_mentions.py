@@ -64,8 +64,14 @@ class MentionFinder(AnswerReader):
         self.kinds = tuple(self._yes_no(option) for option in self.options)
         self.is_yes_no = {"yes", "no"} <= set(self.kinds)
         self.letter = ""
-        if options and form in ("letter", "agreement"):
+        if options and (form in ("letter", "agreement") or self._ends_in_letters()):
             self.letter = _LETTER.format(last=LETTERS[min(len(options), 26) - 1])
+
+    def _ends_in_letters(self) -> bool:
+        """Whether the options are `Response A`, `Response B` and perhaps one without a letter: `Tie`."""
+        ends = [re.fullmatch(r"(?:.*\w )?([a-z])", option) for option in self.options]
+        named = [(i, end[1]) for i, end in enumerate(ends) if end is not None]
+        return len(named) > 1 and len(named) >= len(ends) - 1 and all(LETTERS.find(x) == i for i, x in named)
 
     def _yes_no(self, option: str) -> str:
         return "yes" if option in self.rules.yes else "no" if option in self.rules.no else ""

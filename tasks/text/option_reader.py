@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 
 from tasks.text.answer_text import (
     CAPITAL,
@@ -29,6 +29,9 @@ from tasks.text.reader_rules import (
     unreadable,
 )
 
+PAIR = 2
+"""Options to which `the former` can refer."""
+
 
 class OptionReader(MentionWeigher):
     """Reads which option is named, by its words or its letter."""
@@ -40,11 +43,15 @@ class OptionReader(MentionWeigher):
     def read_options(self, plain: str) -> Reading | None:
         """Return the reading, or `None` if no option is named."""
         plain = self._without_reasons(self._without_echo(self._without_courtesy(plain)))
+        plain = self._with_preferences(self._with_places(self._with_own_answers(plain)))
         plain = self._without_possibilities(self._without_questions(plain))
         for rule, segment in self.final_segments(plain):
             found = self._read_final(segment)
             if found is not None:
                 return replace(found, rule=rule)
+        best = self._read_ranking(plain)
+        if best is not None:
+            return best
         mentions = self._mentions(plain)
         if mentions is None:
             return unreadable("several_options", plain)
@@ -68,6 +75,67 @@ class OptionReader(MentionWeigher):
         if alone is not None and not is_rejected:  # "B (a nurse) would be a stereotype. A is better."
             return unreadable("several_options", plain)
         return self._decide(plain, mentions)
+
+    def _with_own_answers(self, plain: str) -> str:
+        """Label the option of a question with its answer, as in `Is it A? No. Is it B? Yes.`"""
+        if self.is_yes_no or "?" not in plain:
+            return plain
+        answers = phrase_pattern((*self.rules.yes, *self.rules.no), self.rules.word_boundaries).pattern
+        sentences = list(split(plain, SENTENCE_END))
+        for i, (question, reply) in enumerate(pairwise(sentences[:MOST_SENTENCES])):
+            found = re.fullmatch(rf"\s?({answers})[.!\n]*", reply) if question.endswith("?") else None
+            if found is None:
+                continue
+            mentions = [m for m in self._mentions(question) or [] if m.rule != "possible"]
+            if len({m.option for m in mentions}) == 1 and not any(m.negated for m in mentions):
+                m = mentions[0]
+                sentences[i : i + 2] = [f" {question[m.start : m.end]}: {found[1]}.\n", ""]
+        return "".join(sentences)
+
+    def _with_places(self, plain: str) -> str:
+        """Replace `the former` by the option that the text names first, if it names two before."""
+        places = self.rules.pair_positions
+        found = phrase_pattern(tuple(places), self.rules.word_boundaries).search(plain) if places else None
+        if found is None:
+            return plain
+        named = [
+            m
+            for m in sorted(
+                [*self._word_mentions(plain), *self._letter_mentions(plain)], key=lambda m: m.start
+            )
+            if m.rule != "possible" and m.end <= found.start()
+        ]
+        order = list(dict.fromkeys(m.option for m in named))
+        if len(order) != PAIR:
+            return plain
+        mention = next(m for m in named if m.option == order[places[found[0]]])
+        return f"{plain[: found.start()]}{plain[mention.start : mention.end]}{plain[found.end() :]}"
+
+    def _read_ranking(self, plain: str) -> Reading | None:
+        """Return the first option of a ranking, as in `Ranking: A, then B`."""
+        names = self.rules.pattern("rankings").pattern
+        found = re.search(rf"(?:^|[\n.;]\s?)(?:[^\W\d]+\s){{0,2}}{names}[^\n:.]{{0,30}}:", plain)
+        rest = plain[found.end() :] if found else ""
+        words = [*self._word_mentions(rest), *self._letter_mentions(rest)]
+        mentions = sorted((m for m in words if m.rule != "possible"), key=lambda m: m.start)
+        several = len({m.option for m in mentions}) > 1
+        return self._reading(rest, mentions[0]) if several else None
+
+    def _with_preferences(self, plain: str) -> str:
+        """Name the contrast of `I prefer A to B`."""
+        verbs = phrase_pattern(tuple(self.rules.preferences), self.rules.word_boundaries)
+        if not self.rules.preferences or not self.rules.contrasts or verbs.search(plain) is None:
+            return plain
+        mentions = sorted([*self._word_mentions(plain), *self._letter_mentions(plain)], key=lambda m: m.start)
+        articles = self.rules.pattern("articles").pattern
+        for one, other in reversed(list(pairwise(mentions[:MOST_MENTIONS]))):
+            verb = verbs.search(plain, max(0, one.start - LONGEST_CLAUSE // 4), one.start)
+            link = self.rules.preferences[verb[0]] if verb else ""
+            between = re.fullmatch(rf"([)\]]?\s){link}(\s(?:{articles}\s?)?)", plain[one.end : other.start])
+            if verb and between and one.option != other.option:
+                contrast = f"{between[1]}{self.rules.contrasts[0]}{between[2]}"
+                plain = plain[: one.end] + contrast + plain[other.start :]
+        return plain
 
     def _is_contradicted(self, plain: str, alone: Reading, mentions: Sequence[Mention]) -> bool:
         """Whether another option is the end of a sentence such as `… is yes`."""
@@ -174,11 +242,21 @@ class OptionReader(MentionWeigher):
 
     def _without_questions(self, plain: str) -> str:
         """Drop conditions, and questions such as a repeated one if anything else is answered."""
-        sentences = [s for s in split(plain, SENTENCE_END) if not self._is_condition(s)]
+        sentences = [self._without_exception(s) for s in split(plain, SENTENCE_END)]
+        sentences = [s for s in sentences if not self._is_condition(s)]
         rest = [s for s in sentences if not s.endswith("?")]
-        if any(bare(s) for s in rest) and not self._mentions("".join(rest)):  # "Not sure. A?"
+        told = self._mentions("".join(rest)) if any(bare(s) for s in rest) else None
+        if told is not None and all(m.rule == "unknown_words" for m in told):  # "Not sure. A?"
+            asked = [s for s in sentences if s.endswith("?") and self._alone(s)]
+            if told and asked:
+                return "".join(asked)
             rest = [s for s in sentences if not s.endswith("?") or self._alone(s)]
         return "".join(rest if any(bare(s) for s in rest) else sentences)
+
+    def _without_exception(self, sentence: str) -> str:
+        """Drop an exception before an answer, as in `Unless the text is wrong, A`."""
+        opening = self.rules.pattern("unless").match(sentence.lstrip(" \n"))
+        return sentence.rpartition(",")[2] if opening and "," in sentence else sentence
 
     def _without_courtesy(self, plain: str) -> str:
         """Drop a courtesy such as `Certainly!` before a service, a turn or a denial."""

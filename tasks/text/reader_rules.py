@@ -82,6 +82,8 @@ class ReaderRules:
     choice_verbs: tuple[str, ...] = ()
     """Verbs of a choice, such as `go with`."""
     corrections: tuple[str, ...] = ()
+    taken_back: tuple[str, ...] = ()
+    """Verbs that reject an option and open like a choice, such as `take back`."""
     retractions: tuple[str, ...] = ()
     """Sentences that take back everything before them, such as `wait`."""
     aspects: tuple[str, ...] = ()
@@ -110,6 +112,8 @@ class ReaderRules:
     """Words after such a denial that do not ask which option it is, such as `why`."""
     dont_know: tuple[str, ...] = ()
     """Wordings of "I don't know". They count if it is one of the options."""
+    negators_after: tuple[str, ...] = ()
+    """Negators that follow a verb, such as `nicht` in `ich widerspreche nicht`."""
     negators: tuple[str, ...] = ()
     not_negations: tuple[str, ...] = ()
     """Phrases that hold a negator and negate nothing."""
@@ -119,6 +123,8 @@ class ReaderRules:
     """Openings of a comparison, such as `more`."""
     less: tuple[str, ...] = ()
     """Words before a property of which the first side of a comparison has less, such as `less`."""
+    like: tuple[str, ...] = ()
+    """Words before the other side of `not as good as`."""
     as_good: tuple[str, ...] = ()
     """Openings of a comparison of equals, such as `as good as`."""
     merits: tuple[str, ...] = ()
@@ -185,6 +191,26 @@ class ReaderRules:
     """Words for other people. Their opinion is not the answer."""
     opinion_verbs: tuple[str, ...] = ()
     """Verbs of an opinion, such as `say`."""
+    has_last_verbs: bool = False
+    """Whether such a verb may follow the option, as in `viele würden A sagen`."""
+    crowds: tuple[str, ...] = ()
+    """Openings of a group of other people, as in `most banks would deny`."""
+    foils: tuple[str, ...] = ()
+    """Names of an answer that is not the model's own, such as `stereotype`."""
+    sources_of_others: tuple[str, ...] = ()
+    """Words before such people or names, such as `according to`."""
+    subordinators: tuple[str, ...] = ()
+    """Words after a comma at which the scope of a negation does not end, such as `dass`."""
+    separable: dict[str, str] = field(default_factory=dict)
+    """Verbs that reject the option between them and their second part, such as `schließe` and `aus`."""
+    rankings: tuple[str, ...] = ()
+    """Names of a row of options, the best first, such as `ranking`."""
+    preferences: dict[str, str] = field(default_factory=dict)
+    """Verbs of a preference with the word before the other option, such as `prefer` and `to`."""
+    impressions: tuple[str, ...] = ()
+    """Words of a clause on a first impression, such as `at first`. Another option wins over it."""
+    unless: tuple[str, ...] = ()
+    """Words that open an exception, such as `unless`. What follows its comma is asserted."""
     conditions: tuple[str, ...] = ()
     """Words that open a condition, such as `if`, or a remark on an answer, such as `calling`."""
     pseudo_conditions: tuple[str, ...] = ()
@@ -226,7 +252,15 @@ class ReaderRules:
     hedges: tuple[str, ...] = ()
     """Words of a weak opinion, such as `somewhat`."""
     number_names: tuple[str, ...] = ()
-    numbers: dict[str, int] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+    halves: tuple[str, ...] = ()
+    """Words after a number that add a half to it, such as `and a half`."""
+    bounds: tuple[str, ...] = ()
+    """Words before a number that is only a bound, such as `less than`."""
+    bounds_after: tuple[str, ...] = ()
+    """Words after such a number, such as `or more`."""
+    confidences: tuple[str, ...] = ()
+    """Names of the confidence in an answer, whose number is not the answer."""
     magnitudes: dict[str, int] = field(default_factory=dict)
     """Words and letters after digits that multiply them, such as `million`."""
     results: tuple[str, ...] = ()
@@ -241,6 +275,8 @@ class ReaderRules:
     """Words before a maximum that is no score."""
     scales: tuple[str, ...] = ()
     """Words before a range that is a scale, such as `on a scale of`."""
+    scale_names: tuple[str, ...] = ()
+    """Words after a range that is a scale, as in `the 1-7 scale`."""
     range_words: tuple[str, ...] = ()
     """Words between the ends of a range."""
     alternatives: tuple[str, ...] = ()

@@ -85,7 +85,7 @@ def _read_own_turn(plain: str, reader: NumberReader | OptionReader) -> Reading |
     Models without a chat format continue with `Question: …` after their answer.
     """
     labels = reader.rules.pattern("new_turns").pattern
-    turn = re.search(rf"\n(?:{labels})\s?\d{{0,3}}\s?:", plain)
+    turn = re.search(rf"(?:\n|[.!]\s)(?:{labels})\s?\d{{0,3}}\s?:", plain)
     reading = reader.read(plain[: turn.start()]) if turn else None
     return reading if reading is not None and reading.status == "read" else None
 
