@@ -113,6 +113,7 @@ def _outside_thoughts(text: str) -> list[str]:
 
 _TAGS = re.compile(r"<(answer|final_answer|final|choice|option|response)>(.{0,2000}?)</\1>", re.S | re.I)
 _ELEMENT = re.compile(r"<(?!strong|span|code|font|small|mark|body|html)([a-zA-Z]{4,20})>([^<>]{0,300})</\1>")
+_LETTER_IN_BRACKETS = re.compile(r"<([A-Z])>(?![^<]{0,200}</\1>)")
 _OPEN_TAG = re.compile(r"<(?:answer|final_answer)>", re.I)
 _BOXED = re.compile(r"\\f?boxed\s?\{((?:[^{}]|\{[^{}]*\})*)\}")
 _LATEX_TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit)\s?\{([^{}]*)\}")
@@ -157,6 +158,7 @@ def clean(text: str) -> str:
     text = _TABLE_HEAD.sub("", text)
     text = _TABLE_ROW.sub(lambda m: ": ".join(m[1].strip(" |").split("|")), text)
     text = re.sub(r"\\[\[\]()]|\$+", " ", text)
+    text = _LETTER_IN_BRACKETS.sub(r"\1", text)
     text = re.sub(r"</?[a-zA-Z][^<>]{0,80}>", " ", text)
     text = re.sub(r"(?<=\w)\s?>{1,2}\s?(?=\w)", " > ", fold(text))
     text = re.sub(r"\*+|(?<!\w)_+|_+(?!\w)|^\s*#+\s|^\s*>+\s|~~|[{}]", " ", text, flags=re.M)

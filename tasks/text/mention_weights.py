@@ -101,12 +101,17 @@ class MentionWeigher(MentionFinder):
             rf"[)\]]?\s(?:{links}\s)?(?:[\w']+\s){{0,2}}?(?:(?P<less>{less})|(?P<more>{more}))\s"
             rf"(?P<property>[^.,;:]{{1,40}}?)\s(?:{than}|{like})\s.{{0,15}}"
         )
+        fits = self.rules.pattern("suits").pattern
+        fitting = re.compile(rf"[)\]]?\s(?:[\w']+\s)?{fits}\s(?:\w+\s)?{less}\s(?:\w+\s)?{than}\s.{{0,15}}")
         equal = re.compile(
             rf"[)\]]?\s(?:{links}\s)(?:\w+\s)?{self.rules.pattern('as_good').pattern}\s.{{0,15}}"
         )
         for i, (one, other) in enumerate(pairwise(mentions)):
             between = segment[one.end : other.start]
             if one.option == other.option or len(between) > LONGEST_CLAUSE:
+                continue
+            if fitting.fullmatch(between):
+                weighed[i : i + 2] = [replace(one, negated=True), replace(other, negated=False)]
                 continue
             found = compared.fullmatch(between)
             is_equal = equal.fullmatch(between) is not None and not self._negates(between)
@@ -207,6 +212,8 @@ class MentionWeigher(MentionFinder):
 
     def _weigh(self, mention: Mention, before: str, after: str, *, earlier: bool) -> Mention:
         tail = self._tail(after)
+        if self.is_yes_no and self.rules.pattern("first_person").match(tail.lstrip()):
+            tail = ""  # "No I would not"
         reason = earlier and (self._is_reason(before) or self._explains(before, tail))
         concedes = self._concedes(before)
         return replace(
@@ -264,7 +271,7 @@ class MentionWeigher(MentionFinder):
         rest = after.lstrip(" )]" + CAPITAL)
         return (
             self.rules.pattern("conditions").match(rest) is not None
-            and self.rules.pattern("pseudo_conditions", "final_weak").match(rest) is None
+            and self.rules.pattern("pseudo_conditions", "final_weak", "remarks").match(rest) is None
         )
 
     def _is_supposed(self, before: str) -> bool:
@@ -334,7 +341,12 @@ class MentionWeigher(MentionFinder):
             r"(?<=.),|\n|"
             + self.rules.pattern("clause_ends", "reasons", "coordinators", "concessions", "contrasts").pattern
         )
-        end = re.search(marks, after)
+        openings, articles, links, negators, nouns = (
+            self.rules.pattern(name).pattern
+            for name in ("option_reasons", "articles", "copulas", "negators", "position_nouns")
+        )
+        reason = rf"\s{openings}\s(?:{articles}\s)?(?!{nouns})[\w'-]+\s(?:{links}|{negators})"
+        end = re.search(f"{marks}|{reason}", after)
         return after[: end.start()] if end else after
 
     def _is_called_wrong(self, tail: str) -> bool:

@@ -115,9 +115,12 @@ class MentionFinder(AnswerReader):
             for ending in self.rules.endings
         }
         places = {
-            (f"{place} {noun}" if self.rules.word_boundaries else place + noun): index
+            words: index
             for place, index in self.rules.positions.items()
             for noun in self.rules.position_nouns
+            for words in (
+                (f"{place} {noun}", f"{noun} {place}") if self.rules.word_boundaries else (place + noun,)
+            )
             if index < len(self.options) and not self.is_yes_no
         }
         places |= {
@@ -319,7 +322,8 @@ class MentionFinder(AnswerReader):
             return ""
         opens = not previous or previous[-1] in ".!?;:,。-" or self._ends_with("fillers", previous)
         opens = opens or self._ends_with("clause_ends", previous) or self._ends_with("concessions", previous)
-        if opens and self.rules.pattern("after_letter").match(after.lstrip(" ," + CAPITAL)):
+        following = re.sub(r"^\w+ly\s", "", after.lstrip(" ," + CAPITAL))
+        if opens and self.rules.pattern("after_letter").match(following):
             return "letter_subject"
         return "possible"
 
@@ -330,6 +334,7 @@ class MentionFinder(AnswerReader):
         rest = segment[end : end + 40].partition("\n")[0]
         if rest.startswith(CAPITAL):
             return False
+        following = re.sub(r"^\w+ly\s", "", rest[1:])  # "A narrowly beats B"
         return re.match(r"\s[\w'-]", rest) is not None and not self.rules.pattern("after_letter").match(
-            rest[1:]
+            following
         )

@@ -43,13 +43,14 @@ class OptionReader(MentionWeigher):
     def read_options(self, plain: str) -> Reading | None:
         """Return the reading, or `None` if no option is named."""
         plain = self._without_reasons(self._without_echo(self._without_courtesy(plain)))
+        plain = self._without_doubt(plain)
         plain = self._with_preferences(self._with_places(self._with_own_answers(plain)))
         plain = self._without_possibilities(self._without_questions(plain))
         for rule, segment in self.final_segments(plain):
             found = self._read_final(segment)
             if found is not None:
                 return replace(found, rule=rule)
-        best = self._read_ranking(plain)
+        best = self._read_ranking(plain) or self._read_place(plain)
         if best is not None:
             return best
         mentions = self._mentions(plain)
@@ -80,16 +81,20 @@ class OptionReader(MentionWeigher):
         """Label the option of a question with its answer, as in `Is it A? No. Is it B? Yes.`"""
         if self.is_yes_no or "?" not in plain:
             return plain
-        answers = phrase_pattern((*self.rules.yes, *self.rules.no), self.rules.word_boundaries).pattern
+        accepts = self.rules.pattern("yes", "yes_openings", "right")
+        rejects = self.rules.pattern("no", "no_openings", "wrong", "doubts")
         sentences = list(split(plain, SENTENCE_END))
         for i, (question, reply) in enumerate(pairwise(sentences[:MOST_SENTENCES])):
-            found = re.fullmatch(rf"\s?({answers})[.!\n]*", reply) if question.endswith("?") else None
-            if found is None:
+            words = bare(self._without_first_fillers(bare(reply))) or bare(reply)
+            label = self.rules.no[:1] if rejects.fullmatch(words) or rejects.fullmatch(bare(reply)) else ()
+            label = label or (self.rules.yes[:1] if accepts.fullmatch(words) else ())
+            if not question.endswith("?") or not label:
                 continue
             mentions = [m for m in self._mentions(question) or [] if m.rule != "possible"]
             if len({m.option for m in mentions}) == 1 and not any(m.negated for m in mentions):
                 m = mentions[0]
-                sentences[i : i + 2] = [f" {question[m.start : m.end]}: {found[1]}.\n", ""]
+                answer = f" {question[m.start : m.end]}.\n" if label[0] == self.rules.yes[0] else ""
+                sentences[i : i + 2] = [answer, ""]
         return "".join(sentences)
 
     def _with_places(self, plain: str) -> str:
@@ -110,6 +115,43 @@ class OptionReader(MentionWeigher):
             return plain
         mention = next(m for m in named if m.option == order[places[found[0]]])
         return f"{plain[: found.start()]}{plain[mention.start : mention.end]}{plain[found.end() :]}"
+
+    def _without_doubt(self, plain: str) -> str:
+        """Drop a doubt before the only other option of its sentence, as in `Unclear, but probably B`."""
+        unknown = {
+            i
+            for i, option in enumerate(self.options)
+            if self.rules.pattern("unknown").search(option) or option in self.rules.dont_know
+        }
+        if len(unknown) != 1:
+            return plain
+        sentences = list(split(plain, SENTENCE_END))
+        for i, sentence in enumerate(sentences[:MOST_SENTENCES]):
+            first, comma, rest = sentence.partition(",")
+            doubted = self.names.get(bare(self._without_first_fillers(bare(first)))) if comma else None
+            if doubted not in unknown or not (self._alone(rest) or self._is_hedged(rest)):
+                continue
+            named = [m for m in self._mentions(rest) or [] if m.rule != "possible"]
+            if len({m.option for m in named}) == 1 and named[0].option != doubted and not named[0].negated:
+                sentences[i] = rest
+        return "".join(sentences)
+
+    def _is_hedged(self, clause: str) -> bool:
+        """Whether a clause opens with a turn or calls something possible."""
+        return (
+            self.rules.pattern("turns").match(clause.lstrip()) is not None
+            or self.rules.pattern("alternatives").match(clause.lstrip()) is not None
+        )
+
+    def _read_place(self, plain: str) -> Reading | None:
+        """Read an answer that is only the place of an option, as in `The second.`"""
+        words = bare(plain)
+        place = self._without_article(words)
+        option = self.rules.positions.get(place)
+        is_place = place != words or not self.rules.word_boundaries
+        if option is None or not is_place or option >= len(self.options) or self.is_yes_no:
+            return None
+        return Reading(option, "read", words, "alone")
 
     def _read_ranking(self, plain: str) -> Reading | None:
         """Return the first option of a ranking, as in `Ranking: A, then B`."""

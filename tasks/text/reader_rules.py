@@ -129,6 +129,8 @@ class ReaderRules:
     """Openings of a comparison of equals, such as `as good as`."""
     merits: tuple[str, ...] = ()
     """Properties that speak for an option, such as `likely`."""
+    suits: tuple[str, ...] = ()
+    """Verbs of a merit, such as `fits` in `A fits less than B`."""
     flaws: tuple[str, ...] = ()
     """Properties that speak against an option, such as `biased`."""
     inferiors: tuple[str, ...] = ()
@@ -209,6 +211,8 @@ class ReaderRules:
     """Verbs of a preference with the word before the other option, such as `prefer` and `to`."""
     impressions: tuple[str, ...] = ()
     """Words of a clause on a first impression, such as `at first`. Another option wins over it."""
+    doubts: tuple[str, ...] = ()
+    """Replies that mean no after a question, such as `i doubt it`."""
     unless: tuple[str, ...] = ()
     """Words that open an exception, such as `unless`. What follows its comma is asserted."""
     conditions: tuple[str, ...] = ()
