@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -116,8 +116,34 @@ class RefusalRules:
 
     def pattern(self, name: str) -> re.Pattern[str]:
         """Return the pattern of the phrases of a field or group. It matches nothing without phrases."""
-        phrases = self.groups[name] if name in self.groups else getattr(self, name)
-        return _pattern(phrases, self.word_boundaries)
+        known = self._patterns.get(name)
+        if known is None:
+            phrases = self.groups[name] if name in self.groups else getattr(self, name)
+            known = self._patterns[name] = _pattern(phrases, self.word_boundaries)
+        return known
+
+    @cached_property
+    def _patterns(self) -> dict[str, re.Pattern[str]]:
+        """Patterns that were asked for, by field or group."""
+        return {}
+
+    @cached_property
+    def clause_patterns(self) -> tuple[re.Pattern[str], ...]:
+        """One pattern per clause, with a group of the match for each group of words."""
+        gap = r"(?:[\s,]+[\w'-]+){0,4}?[\s,]+" if self.word_boundaries else r"[^。!?]{0,10}?"
+        return tuple(
+            re.compile(gap.join(f"({self.pattern(name).pattern})" for name in clause))
+            for clause in self.clauses
+        )
+
+    @cached_property
+    def task_patterns(self) -> dict[str, re.Pattern[str]]:
+        """Patterns of an inability before a task, for `inability` and `impersonal`."""
+        gap = r"(?:[\s,]+[\w'-]+){0,5}?[\s,]+" if self.word_boundaries else r"[^,]{0,12}?"
+        return {
+            name: re.compile(rf"{self.pattern(name).pattern}(?={gap}{self.pattern('tasks').pattern})")
+            for name in ("inability", "impersonal")
+        }
 
 
 def _fold_all(words: Iterable[Any]) -> tuple[str, ...]:
@@ -218,21 +244,18 @@ def _declines(sentence: str, rules: RefusalRules) -> bool:
     sentence = rules.pattern("exceptions").sub(" ~ ", sentence)
     if rules.pattern("statements").search(sentence):
         return True
-    gap = r"(?:[\s,]+[\w'-]+){0,5}?[\s,]+" if rules.word_boundaries else r"[^,]{0,12}?"
-    for name in ("inability", "impersonal"):
-        inability = rules.pattern(name).pattern
-        for found in re.finditer(rf"{inability}(?={gap}{rules.pattern('tasks').pattern})", sentence):
+    for name, pattern in rules.task_patterns.items():
+        for found in pattern.finditer(sentence):
             if name == "impersonal" or _speaks_of_itself(sentence, found, rules):
                 return True
-    return any(_has_clause(sentence, clause, rules) for clause in rules.clauses)
+    return any(_has_clause(sentence, clause, rules) for clause in rules.clause_patterns)
 
 
-def _has_clause(sentence: str, clause: Sequence[str], rules: RefusalRules) -> bool:
+def _has_clause(sentence: str, clause: re.Pattern[str], rules: RefusalRules) -> bool:
     """Whether a sentence holds the groups of a clause in their order, and nobody else is its subject."""
-    gap = r"(?:[\s,]+[\w'-]+){0,4}?[\s,]+" if rules.word_boundaries else r"[^。!?]{0,10}?"
-    words = gap.join(f"({rules.pattern(name).pattern})" for name in clause)
-    for found in re.finditer(words, sentence):
-        between = " ".join(sentence[found.end(i) : found.start(i + 1)] for i in range(1, len(clause)))
+    for found in clause.finditer(sentence):
+        groups = range(1, clause.groups)
+        between = " ".join(sentence[found.end(i) : found.start(i + 1)] for i in groups)
         if rules.pattern("others").search(between) is None:
             return True
     return False
