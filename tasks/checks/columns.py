@@ -60,9 +60,27 @@ def join_numbers(lists: pa.Array) -> pa.Array:
 
 def find_repeated(rows: pa.Table, keys: Sequence[str], name: str = "id") -> list[str]:
     """Return the greatest id of each set of several rows that agree in all keys."""
-    groups = rows.group_by(list(keys)).aggregate([(name, "max"), ([], "count_all")])
-    ids: list[str] = groups.filter(pc.greater(groups["count_all"], 1))[f"{name}_max"].to_pylist()
+    coded = encode_texts(rows.select(keys))
+    counts = coded.group_by(list(keys)).aggregate([([], "count_all")])["count_all"]
+    if len(counts) == rows.num_rows:
+        return []
+    groups = coded.append_column("of", rows[name]).group_by(list(keys))
+    found = groups.aggregate([("of", "max"), ([], "count_all")])
+    ids: list[str] = found.filter(pc.greater(found["count_all"], 1))["of_max"].to_pylist()
     return ids
+
+
+def encode_texts(rows: pa.Table) -> pa.Table:
+    """Replace texts by numbers, equal for equal texts, because grouping texts takes much memory."""
+    for i, field in enumerate(rows.schema):
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            rows = rows.set_column(i, field.name, get_column(rows, field.name).dictionary_encode().indices)
+    return rows
+
+
+def filter_rows(rows: pa.Table, mask: Mask) -> pa.Table:
+    """Return the rows under the mask: the table itself, not a copy, if these are all rows."""
+    return rows if mask.all() else rows.filter(pa.array(mask))
 
 
 def select_ids(rows: pa.Table, mask: Mask, name: str = "id") -> list[str]:

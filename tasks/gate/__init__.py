@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES
@@ -159,15 +160,15 @@ def read_concatenated(refs: Iterable[TableRef]) -> pa.Table:
     reported.
     """
     parts: list[pa.Table] = []
-    seen: set[str] = set()
+    seen: list[pa.Array] = []
     for ref in refs:
         part = pq.read_table(ref.path)
         if "id" in part.column_names:
-            ids = part["id"].to_pylist()
-            part = part.filter(pa.array([name not in seen for name in ids], pa.bool_()))
-            seen.update(ids)
+            if seen:
+                part = part.filter(pc.invert(pc.is_in(part["id"], value_set=pa.concat_arrays(seen))))
+            seen += part["id"].chunks
         parts.append(part)
-    return pa.concat_tables(parts, promote_options="permissive")
+    return pa.concat_tables(parts, promote_options="permissive").combine_chunks()
 
 
 def _outcome(examination: Examination) -> Outcome:

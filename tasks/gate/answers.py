@@ -15,6 +15,8 @@ from tasks.checks.columns import (
     Ints,
     Mask,
     are_permutations,
+    encode_texts,
+    filter_rows,
     find_positions,
     find_repeated,
     find_uneven_positions,
@@ -90,7 +92,7 @@ def check_judgements(
         max_abstention_rate: Maximum share of abstentions, or `None` for no limit.
     """
     judged = find_positions(get_column(judgements, "question_id"), get_column(questions, "id"))
-    known = judgements.filter(pa.array(judged >= 0))
+    known = filter_rows(judgements, judged >= 0)
     judged = judged[judged >= 0]
     orders = _orders_fit(known, list_lengths(get_column(questions, "values"))[judged])
     by_pair = judgements.append_column("compared", join_numbers(get_column(judgements, "pair")))
@@ -98,7 +100,7 @@ def check_judgements(
     return [
         *report_rows("judgements", "order_unfit", select_ids(known, ~orders)),
         *report_rows("judgements", "judgement_repeated", find_repeated(by_pair, once)),
-        *_check_presentation_orders(known.filter(pa.array(orders))),
+        *_check_presentation_orders(filter_rows(known, orders)),
         *_check_verdicts(judgements, max_abstention_rate),
         *_check_scores(judgements, scales),
         *_check_fitness(judgements),
@@ -121,12 +123,13 @@ def _orders_fit(judgements: pa.Table, sizes: Ints) -> Mask:
 def _check_presentation_orders(judgements: pa.Table) -> list[Problem]:
     """Check that all positions are shown first equally often, over the distinct orders of all comparisons."""
     # The screen reads the answers in no order.
-    drawn = judgements.filter(pc.not_equal(judgements["fitness_form"], SCREEN))
+    drawn = judgements.select(["question_id", "target", "pair", "order", "fitness_form"])
+    drawn = filter_rows(drawn, to_mask(pc.not_equal(get_column(drawn, "fitness_form"), SCREEN)))
     orders = get_column(drawn, "order")
     first = pc.list_element(orders, 0).to_numpy(zero_copy_only=False) if len(orders) else np.array([], int)
     parents = pc.list_parent_indices(orders).to_numpy(zero_copy_only=False)
     below = pc.list_flatten(orders).to_numpy(zero_copy_only=False) < first[parents]
-    comparison = drawn.select(["question_id", "target"])
+    comparison = encode_texts(drawn.select(["question_id", "target"]))
     for name in ("pair", "order"):
         comparison = comparison.append_column(name, join_numbers(get_column(drawn, name)))
     return report_rows(
@@ -168,15 +171,12 @@ def _check_verdicts(judgements: pa.Table, limit: float | None) -> list[Problem]:
 
 
 def _flatten_scores(judgements: pa.Table) -> pa.Table:
-    """Return one row per score: row number, id and rubric of the judgement, criterion and value."""
+    """Return one row per score: row number of the judgement, criterion and value."""
     lists = get_column(judgements, "scores")
-    parents = pc.list_parent_indices(lists)
     flat = pc.list_flatten(lists)
     return pa.table(
         {
-            "row": parents,
-            "id": get_column(judgements, "id").take(parents),
-            "rubric": get_column(judgements, "rubric").take(parents),
+            "row": pc.list_parent_indices(lists),
             "criterion": pc.struct_field(flat, "criterion"),
             "value": pc.struct_field(flat, "value"),
         }
@@ -186,14 +186,20 @@ def _flatten_scores(judgements: pa.Table) -> pa.Table:
 def _check_scores(judgements: pa.Table, scales: Mapping[tuple[str, str], Scale]) -> list[Problem]:
     """Check that each criterion is scored once and on its scale. Criteria without a scale must be finite."""
     scores = _flatten_scores(judgements)
+    rows, ids, rubrics = scores["row"], get_column(judgements, "id"), get_column(judgements, "rubric")
     inside = to_mask(pc.is_finite(get_column(scores, "value")))
     for (rubric, criterion), (low, high) in sorted(scales.items()):
-        meant = pc.and_(pc.equal(scores["rubric"], rubric), pc.equal(scores["criterion"], criterion))
+        of_rubric = pc.equal(rubrics, rubric).take(rows)
+        meant = pc.and_(of_rubric, pc.equal(scores["criterion"], criterion))
         on_scale = pc.and_(pc.greater_equal(scores["value"], low), pc.less_equal(scores["value"], high))
         inside &= ~to_mask(meant) | to_mask(on_scale)
+    repeated = find_repeated(scores, ["row", "criterion"], name="row")
+    outside = get_column(scores, "row").filter(pa.array(~inside))
     return [
-        *report_rows("judgements", "criterion_repeated", find_repeated(scores, ["row", "criterion"])),
-        *report_rows("judgements", "score_outside_rubric", select_ids(scores, ~inside)),
+        *report_rows(
+            "judgements", "criterion_repeated", ids.take(pa.array(repeated, pa.int64())).to_pylist()
+        ),
+        *report_rows("judgements", "score_outside_rubric", ids.take(outside).to_pylist()),
     ]
 
 
@@ -227,7 +233,7 @@ def _recompute_fitness(judgements: pa.Table, attributes: pa.Array) -> list[Probl
     n = judgements.num_rows
     four = {name: np.full(n, np.nan) for name in SCORED_CRITERIA}
     for name, values in four.items():
-        mine = scores.filter(pc.equal(scores["criterion"], name))
+        mine = scores.select(["row", "value"]).filter(pc.equal(scores["criterion"], name))
         values[mine["row"].to_numpy()] = mine["value"].to_numpy()
     forms = get_column(judgements, "fitness_form").to_numpy(zero_copy_only=False)
     fitness = get_column(judgements, "fitness").to_numpy(zero_copy_only=False)
@@ -325,7 +331,7 @@ def check_responses(
         max_failure_rate: Maximum share of failed calls, or `None` for no limit.
     """
     question_of = find_positions(get_column(responses, "question_id"), get_column(questions, "id"))
-    known = responses.filter(pa.array(question_of >= 0))
+    known = filter_rows(responses, question_of >= 0)
     question_of = question_of[question_of >= 0]
     return [
         *_check_variants(known, questions, question_of),
@@ -356,26 +362,31 @@ def _check_variants(responses: pa.Table, questions: pa.Table, question_of: Ints)
 
 def _check_design(responses: pa.Table, questions: pa.Table, question_of: Ints) -> list[Problem]:
     """Check that samples are distinct, equally many per variant, and shown with the same order of options."""
-    block = ["question_id", "model", "phase", "condition"]
-    shown = responses.append_column("shown", join_numbers(get_column(responses, "option_order")))
-    per_variant = responses.group_by([*block, "variant"]).aggregate([([], "count_all")])
+    block = ["question", "model", "phase", "condition"]
+    rows = responses.select([*block[1:], "variant", "sample"]).append_column(
+        "shown", join_numbers(get_column(responses, "option_order"))
+    )
+    rows = encode_texts(rows).append_column("question", pa.array(question_of))
+    per_variant = rows.group_by([*block, "variant"]).aggregate([([], "count_all")])
     per_question = per_variant.group_by(block).aggregate(
         [("count_all", "min"), ("count_all", "max"), ("variant", "count")]
     )
-    sizes = list_lengths(get_column(questions, "values"))
-    expected_variants = sizes[
-        find_positions(get_column(per_question, "question_id"), get_column(questions, "id"))
-    ]
+    expected_variants = list_lengths(get_column(questions, "values"))[per_question["question"].to_numpy()]
     uneven = to_mask(pc.not_equal(per_question["count_all_min"], per_question["count_all_max"]))
     uneven |= get_column(per_question, "variant_count").to_numpy(zero_copy_only=False) != expected_variants
-    orders = shown.group_by([*block, "sample"]).aggregate([("shown", "count_distinct")])
+    orders = rows.group_by([*block, "sample"]).aggregate([("shown", "count_distinct")])
     several = to_mask(pc.greater(orders["shown_count_distinct"], 1))
+
+    def names(groups: pa.Table, mask: Mask) -> list[str]:
+        places = get_column(groups, "question").filter(pa.array(mask))
+        found: list[str] = get_column(questions, "id").take(places).to_pylist()
+        return found
+
+    once = ["question_id", *block[1:], "variant", "sample"]
     return [
-        *report_rows("responses", "answer_repeated", find_repeated(responses, [*block, "variant", "sample"])),
-        *report_rows(
-            "responses", "variants_asked_unequally", select_ids(per_question, uneven, "question_id")
-        ),
-        *report_rows("responses", "variants_shown_other_orders", select_ids(orders, several, "question_id")),
+        *report_rows("responses", "answer_repeated", find_repeated(responses, once)),
+        *report_rows("responses", "variants_asked_unequally", names(per_question, uneven)),
+        *report_rows("responses", "variants_shown_other_orders", names(orders, several)),
     ]
 
 
@@ -408,7 +419,9 @@ def _check_options(responses: pa.Table, sizes: Ints, scales: Mask) -> list[Probl
             "responses", "logprobs_unfit", select_ids(responses, ((given > 0) & (given != sizes)) | positive)
         ),
         *report_rows("responses", "scoring_contradicts_answer", select_ids(responses, contradicts)),
-        *_check_option_orders(responses.filter(pa.array(shown)), sizes[shown], scales[shown]),
+        *_check_option_orders(
+            filter_rows(responses.select(["question_id", "option_order"]), shown), sizes[shown], scales[shown]
+        ),
     ]
 
 

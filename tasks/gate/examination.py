@@ -40,6 +40,7 @@ from tasks.gate.questions import (
     check_twins,
     check_vocabulary,
 )
+from tasks.run.memory import release_memory
 
 EXCERPT_LENGTH = 160
 """Maximum length of an excerpt in characters."""
@@ -117,6 +118,7 @@ def examine(tables: Mapping[str, pa.Table], facts: GateContext, run: SuiteRunner
     complete = {name: shape.rows for name, shape in shapes.items() if shape.is_complete}
     shape_problems = [p for shape in shapes.values() for p in shape.problems]
     table_problems = check_questions(complete, facts) if QUESTIONS.name in complete else []
+    release_memory()
     column_problems, suites = check_columns(complete, [*shape_problems, *table_problems], run)
     counts = {name: rows.num_rows for name, rows in tables.items()}
     problems = (

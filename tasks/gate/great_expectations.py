@@ -29,6 +29,7 @@ from schemas.errors import InputError
 from schemas.gate import SuiteResult
 from schemas.tables import Row, Table, arrow_type, canonical_json
 from tasks.checks.catalogue import CHECKS, TABLE_CHECKS, Problem, report_rows
+from tasks.run.memory import release_memory
 from tasks.stats.fitness import FORMS
 from tasks.text.faults import has_unfilled_slot, holds_personal_data, is_garbled
 
@@ -281,6 +282,8 @@ def run_suite(
         _raise_on_crash(frame, result_set)
         problems += [p for result in result_set.results for p in _problems(frame, result)]
         contents.append(_without_lists(result_set.to_json_dict()))
+        if frame.rows.num_rows >= LARGE_FRAME:
+            release_memory()
     return problems, _suite_result(frame, contents)
 
 
