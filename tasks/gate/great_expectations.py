@@ -6,6 +6,7 @@ run as failed even if only a warning fails.
 
 from __future__ import annotations
 
+import gc
 import html
 import json
 import logging
@@ -283,6 +284,7 @@ def run_suite(
         problems += [p for result in result_set.results for p in _problems(frame, result)]
         contents.append(_without_lists(result_set.to_json_dict()))
         if frame.rows.num_rows >= LARGE_FRAME:
+            gc.collect()  # results of the library refer to each other
             release_memory()
     return problems, _suite_result(frame, contents)
 
