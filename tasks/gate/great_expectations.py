@@ -15,7 +15,7 @@ import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import import_module
@@ -30,7 +30,7 @@ from schemas.errors import InputError
 from schemas.gate import SuiteResult
 from schemas.tables import Row, Table, arrow_type, canonical_json
 from tasks.checks.catalogue import CHECKS, TABLE_CHECKS, Problem, report_rows
-from tasks.run.memory import release_memory
+from tasks.run.memory import only_new_garbage, release_memory
 from tasks.stats.fitness import FORMS
 from tasks.text.faults import has_unfilled_slot, holds_personal_data, is_garbled
 
@@ -278,14 +278,17 @@ def run_suite(
     _failing.update(failing)
     problems: list[Problem] = []
     contents = []
-    for columns, group in _batches(frame, expectations):
-        result_set = _run_expectations(frame.name, frame.rows.select(columns), group)
-        _raise_on_crash(frame, result_set)
-        problems += [p for result in result_set.results for p in _problems(frame, result)]
-        contents.append(_without_lists(result_set.to_json_dict()))
-        if frame.rows.num_rows >= LARGE_FRAME:
-            gc.collect()  # results of the library refer to each other
-            release_memory()
+    is_large = frame.rows.num_rows >= LARGE_FRAME
+    with only_new_garbage() if is_large else nullcontext():
+        for columns, group in _batches(frame, expectations):
+            result_set = _run_expectations(frame.name, frame.rows.select(columns), group)
+            _raise_on_crash(frame, result_set)
+            problems += [p for result in result_set.results for p in _problems(frame, result)]
+            contents.append(_without_lists(result_set.to_json_dict()))
+            if is_large:
+                del result_set
+                gc.collect()  # objects of the library refer to each other, and hold the column
+                release_memory()
     return problems, _suite_result(frame, contents)
 
 
