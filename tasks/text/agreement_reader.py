@@ -44,8 +44,16 @@ class AgreementReader(OptionReader):
         if (
             stance is None or named is None or named.value is None or answers_itself
         ):  # "Disagree? No, I agree."
-            return stance or named or unreadable("no_option")
+            return stance or named or self._read_neutral(plain) or unreadable("no_option")
         return stance if stance.value in (named.value, None) else unreadable("several_options", plain)
+
+    def _read_neutral(self, plain: str) -> Reading | None:
+        """Read the option between the two stances by its own words, as in `No opinion on that`."""
+        for index in self.sides.get("neutral", ()):
+            found = re.search(self._name_pattern(self.options[index]), plain)
+            if found is not None and not self._negates(plain[: found.start()]):
+                return Reading(index, "read", found[0], "option_words")
+        return None
 
     def _with_own_answers(self, plain: str) -> str:
         """Take the stance of a question that the answer answers itself, as in `Do I agree? No.`"""
@@ -92,6 +100,9 @@ class AgreementReader(OptionReader):
             stance = next(iter(stances)) if len(stances) == 1 else kind
             if stance:
                 found.setdefault(stance, []).append(index)
+        rest = set(range(len(self.options))) - {index for indices in found.values() for index in indices}
+        if {"agree", "disagree"} <= found.keys() and "neutral" not in found and len(rest) == 1:
+            found["neutral"] = list(rest)  # "Neither" between "Agree" and "Disagree"
         return found
 
     def _word_mentions(self, segment: str) -> list[Mention]:

@@ -368,7 +368,8 @@ class MentionWeigher(MentionFinder):
         tail = self.rules.pattern("not_negations").sub(" ", tail)
         if self.rules.pattern("subjects_not").match(tail.lstrip(" ")):
             return False
-        words = r"(?:[\w']+\s){0,2}?" if self.rules.word_boundaries else r".{0,2}?"
+        most = 4 if self.rules.negators_after else 2
+        words = rf"(?:[\w']+\s){{0,{most}}}?" if self.rules.word_boundaries else r".{0,2}?"
         found = re.match(rf"{AFTER_OPTION}{words}{self.rules.pattern('negators').pattern}", tail)
         rest = tail[found.end() :].split() if found else []
         return found is not None and (

@@ -204,11 +204,12 @@ class MentionFinder(AnswerReader):
         Short ones are left out, because they are also words of other meanings.
         """
         endings = [end for end in self.rules.inflections if option.endswith(end)]
-        if self.form == "word" or not option.isalpha() or not endings:
+        if not option.isalpha() or not endings:
             return set()
         ending = max(endings, key=len)
         forms = {option.removesuffix(ending) + new for new in self.rules.inflections[ending]}
-        return {form for form in forms if len(form) >= SHORTEST_INFLECTED}
+        shortest = SHORTEST_INFLECTED - 1 if self.form == "word" else SHORTEST_INFLECTED
+        return {form for form in forms if len(form) >= shortest}
 
     @cached_property
     def _openings(self) -> frozenset[str]:

@@ -523,7 +523,7 @@ class OptionReader(MentionWeigher):
         opened = self._without_first_fillers(words)
         for candidate in dict.fromkeys((words, bare(opened), bare(self._without_last_fillers(opened)))):
             words = candidate
-            if words in self.rules.undecided:
+            if words in self.rules.undecided and words not in self.names:
                 return None
             for name in (words, self._without_article(words), words.replace("-", "")):
                 if name in self.exact:
