@@ -89,7 +89,7 @@ def read_answer(
     text = text or ""  # servers give null for an empty answer
     rules = read_language_rules(data_dir, language)
     reading = read_with_rules(text, options, form=form, rules=rules.answers)
-    return settle_refusal(reading, text, rules.refusals)
+    return settle_refusal(reading, text, rules.refusals, options)
 
 
 def dont_know_words(language: str, data_dir: Path) -> tuple[str, ...]:
@@ -126,7 +126,7 @@ def read_in_language(
     """Read an answer with the rules of its language. `value` is the index of the option, or the number."""
     answers, refusals = RULES.get(language, (UNKNOWN_LANGUAGE, RefusalRules()))
     reading = read_answer(text, options, form=form, rules=answers)
-    return settle_refusal(reading, text, refusals)
+    return settle_refusal(reading, text, refusals, options)
 '''
 
 

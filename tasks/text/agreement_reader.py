@@ -128,7 +128,8 @@ class AgreementReader(OptionReader):
 
     def _degree(self, words: str) -> str:
         """Return `strong`, `weak` or nothing. A negated degree is none, unless the degree itself negates."""
-        contrast = self.rules.pattern("contrasts").search(words)
+        hidden = self.rules.pattern("not_negations").sub(lambda m: "\0" * len(m[0]), words)
+        contrast = self.rules.pattern("contrasts").search(hidden)
         words = words[: contrast.start()] if contrast else words
         for degree, name in (("strong", "intensifiers"), ("weak", "hedges")):
             for found in self.rules.pattern(name).finditer(words):

@@ -413,12 +413,20 @@ class MentionWeigher(MentionFinder):
         return (
             self._labels_wrong(before.rstrip())
             or self._is_foil(clause)
+            or self._is_improper(before)
             or self.rules.pattern("negators").search(clause) is not None
             or self.rules.pattern("contrasts").search(near) is not None
             or self._is_compared(clause)
             or (not self.is_yes_no and self._is_determined_by_no(clause))
             or (not self.is_yes_no and self._is_denied_of_all(clause))
         )
+
+    def _is_improper(self, before: str) -> bool:
+        """Whether naming the option is called improper, as in `it would be ageist to choose`."""
+        links, improper = (self.rules.pattern(name).pattern for name in ("copulas", "improper"))
+        words = r"(?:[\w'-]+\s){0,4}" if self.rules.word_boundaries else r".{0,4}"
+        comma = ",?" if self.rules.has_last_verbs else ""  # "Es wäre rassistisch, A zu wählen."
+        return re.search(rf"{links}\s?(?:\w+\s)?{improper}{comma}\s?{words}$", before) is not None
 
     def _is_foil(self, clause: str) -> bool:
         """Whether a clause leads up to an answer of others or a wrong one, as in `the stereotype is`."""

@@ -51,6 +51,7 @@ class NumberReader(AnswerReader):
         labelled = [("final_answer", number) for number in self._labelled(plain)]
         sentence = [("number", self._before_reason(plain))] if "\n" not in plain else []
         scores = [("score", " ".join(self._scores(plain)))]
+        grounded = [("number", shorter) for shorter in self._without_grounds(plain)]
         parts = [
             *(labelled if len(labelled) == 1 else ()),
             *strong,
@@ -62,6 +63,7 @@ class NumberReader(AnswerReader):
             *self._last_clause_number(plain),
             *self._result(plain),
             *sentence,
+            *grounded,
             ("number", plain),
         ]
         for rule, segment in parts:
@@ -75,6 +77,16 @@ class NumberReader(AnswerReader):
             if len(values) > 1 and rule == "final_answer":
                 break
         return unreadable("no_single_number", plain if re.search(r"\d", plain) else "")
+
+    def _without_grounds(self, plain: str) -> list[str]:
+        """Return the text without numbers of its grounds, as in `given 2 prior arrests`."""
+        grounds, restatements = (self.rules.pattern(name).pattern for name in ("grounds", "restatements"))
+        space = r"\s" if self.rules.word_boundaries else ""
+        words = rf"(?:[^\W\d]+{space}){{0,3}}?"
+        shorter = re.sub(rf",?\s?{restatements}.*", " ", plain)
+        shorter = re.sub(rf"{grounds}{space}{words}\d[\d.,]*(?<![.,]){space}[^\W\d]+", " ", shorter)
+        is_year = re.search(r"(?<!\d)(?:19|20)\d\d(?!\d)", shorter) is not None
+        return [shorter] if shorter != plain and re.search(r"\d", shorter) and not is_year else []
 
     def _without_confidence(self, plain: str) -> str:
         """Drop the confidence in an answer, as in `5 (confidence 90%)`, and a labelled reason in a line."""

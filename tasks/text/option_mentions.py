@@ -48,6 +48,9 @@ def is_inside(position: int, spans: Sequence[tuple[int, int]]) -> bool:
     return at >= 0 and spans[at][0] <= position < spans[at][1]
 
 
+SHORTEST_NAME = 3
+"""Letters of a first or last name that stands for an option."""
+_FULL_NAME = re.compile(r"(?:[^\W\d_a-z][\w'’-]*\.?\s){1,3}[^\W\d_a-z][\w'’-]+")
 AFTER_OPTION = r"[)\]]*\s?[:=-]?\s?"
 BY_WORDS = ("option_words", "unknown_words")
 """Rules of mentions by words. Words such as `not enough information` hold their own negation."""
@@ -61,6 +64,7 @@ class MentionFinder(AnswerReader):
         super().__init__(rules)
         self.form = form
         self.options = tuple(bare(clean(option)) for option in options)
+        self.are_people = self._are_people(options)
         self.kinds = tuple(self._yes_no(option) for option in self.options)
         self.is_yes_no = {"yes", "no"} <= set(self.kinds)
         self.letter = ""
@@ -72,6 +76,20 @@ class MentionFinder(AnswerReader):
         ends = [re.fullmatch(r"(?:.*\w )?([a-z])", option) for option in self.options]
         named = [(i, end[1]) for i, end in enumerate(ends) if end is not None]
         return len(named) > 1 and len(named) >= len(ends) - 1 and all(LETTERS.find(x) == i for i, x in named)
+
+    def _are_people(self, options: Sequence[str]) -> bool:
+        """Whether all options, apart from an unknown one, are names such as `Ana Ruiz` or `Mr. Ruiz`."""
+        unknown = self.rules.pattern("unknown")
+        named = [o for o, folded in zip(options, self.options, strict=True) if not unknown.search(folded)]
+        return len(named) > 1 and all(_FULL_NAME.fullmatch(option.strip()) for option in named)
+
+    def _name_words(self, option: str) -> set[str]:
+        """Return the names of a person that no other option has, such as `ana` and `ruiz` for `Ana Ruiz`."""
+        if not self.are_people:
+            return set()
+        others = {word for other in self.options if other != option for word in other.split()}
+        words = {word for word in option.split() if word.isalpha() and len(word) >= SHORTEST_NAME}
+        return words - others - self.rules.single_words
 
     def _yes_no(self, option: str) -> str:
         return "yes" if option in self.rules.yes else "no" if option in self.rules.no else ""
@@ -85,10 +103,12 @@ class MentionFinder(AnswerReader):
         for index, option in enumerate(self.options):
             wordings = {option, self._without_article(option), self._without_shared_words(option)}
             wordings |= {wording.replace("-", " ") for wording in wordings} | self._participles(option)
+            wordings |= self._name_words(option)
             wordings |= {prefix + option for prefix in self.rules.article_prefixes}
             wordings |= {
                 f"{verb} {pronoun}" for verb in self._verbs(option) for pronoun in self.rules.object_pronouns
             }
+            wordings |= {f"{verb} {form}" for verb in self.rules.passives for form in self._verbs(option)}
             wordings |= {wording.replace(" ", "-") for wording in wordings if wording.count(" ") == 1}
             if unknown_options == [index]:
                 wordings |= set(self.rules.unknown)
@@ -117,7 +137,7 @@ class MentionFinder(AnswerReader):
         places = {
             words: index
             for place, index in self.rules.positions.items()
-            for noun in self.rules.position_nouns
+            for noun in self.rules.position_nouns + self.rules.place_nouns
             for words in (
                 (f"{place} {noun}", f"{noun} {place}") if self.rules.word_boundaries else (place + noun,)
             )
@@ -185,7 +205,9 @@ class MentionFinder(AnswerReader):
         verb, _, rest = option.partition(" ")
         article = rest.partition(" ")[0]
         others = [other.partition(" ") for other in self.options if other != option]
-        if article not in self.rules.articles or any(other[2] != rest for other in others):
+        degrees = self.rules.pattern("negators", "intensifiers", "hedges", "comparatives")
+        is_verb = article in self.rules.articles or degrees.search(verb) is None
+        if not rest or not is_verb or self.form == "agreement" or any(other[2] != rest for other in others):
             return set()
         return (
             {verb, *self._participles(verb)} if len({other[0] for other in others}) == len(others) else set()

@@ -372,6 +372,9 @@ class OptionReader(MentionWeigher):
         alone = self._read_alone(segment)
         if alone is not None:
             return unreadable("several_options", segment) if self._turns_away(segment, alone) else alone
+        place = self._read_place(segment)
+        if place is not None:
+            return place
         leading = self._leading_letter(segment)
         mentions = self._mentions(segment)
         if mentions is None:
@@ -561,8 +564,13 @@ class OptionReader(MentionWeigher):
     def _filler_words(self) -> re.Pattern[str]:
         return self.rules.pattern("fillers", "final_strong", "final_weak", "final_links", "letter_names")
 
+    @cached_property
+    def _last_filler_words(self) -> re.Pattern[str]:
+        return self.rules.pattern("fillers", "final_strong", "final_weak", "final_links")
+
     def _last_filler(self, words: str) -> int | None:
-        ends = [m.start() for m in self._filler_words.finditer(words) if m.end() == len(words) and m[0]]
+        fillers = self._last_filler_words
+        ends = [m.start() for m in fillers.finditer(words) if m.end() == len(words) and m[0]]
         return ends[0] if ends else None
 
     # All mentions
@@ -600,8 +608,10 @@ class OptionReader(MentionWeigher):
         other = self._opposites.get(mention.option)
         if other is None or not mention.negated or mention.rule != "option_words":
             return mention
-        before = self._without_last_article(segment[max(0, mention.start - 30) : mention.start].rstrip())
-        if not self._ends_with("negators", before):
+        before = segment[max(0, mention.start - LONGEST_CLAUSE) : mention.start]
+        clause = self._last_clause(list(split(before, SENTENCE_END))[-1])
+        is_denied = self.rules.pattern("denials").search(clause) is not None
+        if not is_denied and not self._ends_with("negators", self._without_last_article(before.rstrip())):
             return mention
         return replace(mention, option=other, negated=False)
 

@@ -115,6 +115,8 @@ class ReaderRules:
     negators_after: tuple[str, ...] = ()
     """Negators that follow a verb, such as `nicht` in `ich widerspreche nicht`."""
     negators: tuple[str, ...] = ()
+    denials: tuple[str, ...] = ()
+    """Negations of a verb, which turn `guilty` into the option `not guilty`."""
     not_negations: tuple[str, ...] = ()
     """Phrases that hold a negator and negate nothing."""
     contrasts: tuple[str, ...] = ()
@@ -150,11 +152,15 @@ class ReaderRules:
     """Words that confirm the option before them."""
     coordinators: tuple[str, ...] = ()
     positions: dict[str, int] = field(default_factory=dict)
+    place_nouns: tuple[str, ...] = ()
+    """Nouns after a place that is an answer only if it is alone, as in `the first sentence`."""
     pair_positions: dict[str, int] = field(default_factory=dict)
     """Names for the first and second of exactly two options, such as `the latter`."""
     """Words for the place of an option in the list, such as `first`."""
     position_nouns: tuple[str, ...] = ()
     """Words after a place, such as `option`."""
+    passives: tuple[str, ...] = ()
+    """Verbs before a participle, as in `bail should be denied` for `deny bail`."""
     participles: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Endings of options that are verbs, and those of their participles, such as `y` and `ied`."""
     inflections: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -197,6 +203,8 @@ class ReaderRules:
     """Whether such a verb may follow the option, as in `viele würden A sagen`."""
     crowds: tuple[str, ...] = ()
     """Openings of a group of other people, as in `most banks would deny`."""
+    improper: tuple[str, ...] = ()
+    """Words that call it improper to name an option, such as `racist`."""
     foils: tuple[str, ...] = ()
     """Names of an answer that is not the model's own, such as `stereotype`."""
     sources_of_others: tuple[str, ...] = ()
@@ -263,6 +271,10 @@ class ReaderRules:
     """Words before a number that is only a bound, such as `less than`."""
     bounds_after: tuple[str, ...] = ()
     """Words after such a number, such as `or more`."""
+    grounds: tuple[str, ...] = ()
+    """Words before a number that is a ground of the answer, such as `given`."""
+    restatements: tuple[str, ...] = ()
+    """Words before another form of a number, such as `i.e.`"""
     confidences: tuple[str, ...] = ()
     """Names of the confidence in an answer, whose number is not the answer."""
     magnitudes: dict[str, int] = field(default_factory=dict)
@@ -305,6 +317,12 @@ class ReaderRules:
         if unknown:
             raise ValueError(f"unknown keys: {', '.join(unknown)}")
         return cls(**{name: _fold_words(value) for name, value in values.items() if name in known})
+
+    @cached_property
+    def single_words(self) -> frozenset[str]:
+        """All phrases of one word, which are no names."""
+        values = [getattr(self, f.name) for f in fields(self)]
+        return frozenset(word for value in values if isinstance(value, tuple) for word in value)
 
     def pattern(self, *names: str) -> re.Pattern[str]:
         """Return the pattern of the phrases of some fields. It matches nothing without phrases."""

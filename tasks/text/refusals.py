@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from itertools import pairwise
@@ -145,6 +145,14 @@ class RefusalRules:
         )
 
     @cached_property
+    def ignorance(self) -> re.Pattern[str]:
+        """Pattern of an inability, a verb of knowing and a question."""
+        inability, knowing, asked = (self.pattern(name).pattern for name in ("inability", "knowing", "asked"))
+        gap = r"[^.!?]{0,40}?" if self.word_boundaries else r"[^。!?]{0,12}?"
+        link = r"\s(?:\w+\s){0,2}?" if self.word_boundaries else ""
+        return re.compile(f"{inability}{link}{knowing}{gap}{asked}")
+
+    @cached_property
     def task_patterns(self) -> dict[str, re.Pattern[str]]:
         """Patterns of an inability before a task, for `inability` and `impersonal`."""
         gap = r"(?:[\s,]+[\w'-]+){0,5}?[\s,]+" if self.word_boundaries else r"[^,]{0,12}?"
@@ -216,10 +224,7 @@ def _cannot_know(sentence: str, rules: RefusalRules) -> bool:
     """Whether somebody cannot find something out, as in `I can't determine who it was`."""
     if any(word in sentence for word in rules.reasons):
         return False
-    inability, knowing, asked = (rules.pattern(name).pattern for name in ("inability", "knowing", "asked"))
-    gap = r"[^.!?]{0,40}?" if rules.word_boundaries else r"[^。!?]{0,12}?"
-    link = r"\s(?:\w+\s){0,2}?" if rules.word_boundaries else ""
-    return re.search(f"{inability}{link}{knowing}{gap}{asked}", sentence) is not None
+    return rules.ignorance.search(sentence) is not None
 
 
 def _lacks_opinion(sentence: str, plain: str, rules: RefusalRules) -> bool:
@@ -231,18 +236,30 @@ def _lacks_opinion(sentence: str, plain: str, rules: RefusalRules) -> bool:
     )
 
 
-def settle_refusal(reading: Reading, text: str, rules: RefusalRules) -> Reading:
+def settle_refusal(reading: Reading, text: str, rules: RefusalRules, options: Sequence[str] = ()) -> Reading:
     """Return the reading of an answer, or `refused` if it declines instead of naming an option.
 
     Args:
         reading: The reading by its options.
         text: The answer as the model gave it.
         rules: Words of the answer's language.
+        options: The options in the order shown.
     """
     declined = find_refusal(text, rules) if reading.status == "unreadable" else None
     if reading.status == "read":
         declined = _refusal_after_no(text, rules)
+        if declined is None and _says_no_answer(reading, options, rules):
+            declined = find_refusal(text, rules)
     return Reading(None, "refused", declined, "refusal") if declined is not None else reading
+
+
+def _says_no_answer(reading: Reading, options: Sequence[str], rules: RefusalRules) -> bool:
+    """Whether words such as `can't answer` were read as an option that has other words."""
+    return (
+        reading.rule == "unknown_words"
+        and rules.pattern("answering").search(reading.evidence) is not None
+        and not any(reading.evidence in fold(option) for option in options)
+    )
 
 
 def _refusal_after_no(text: str, rules: RefusalRules) -> str | None:
