@@ -360,6 +360,8 @@ def _plan(
 
 def _fitting_rows(columns: Sequence[_ColumnPages], rows: int) -> int:
     """Return the largest number of rows that fit into a batch."""
+    if 2 * sum(column.total for column in columns) <= MAX_BATCH_BYTES:
+        return rows  # all pages and all values fit
     # Pages are decompressed whole, so a batch takes at least the two pages that a row may touch.
     bound = max(MAX_BATCH_BYTES, sum(column.largest(1) for column in columns))
     while rows > 1 and sum(column.largest(rows) for column in columns) > bound:

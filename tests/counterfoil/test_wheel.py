@@ -12,6 +12,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+import yaml
 
 from tests.conftest import DATA, PROJECT
 
@@ -96,8 +97,20 @@ def test_relabel_and_measure(python: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_build_of_the_quickstart(python: Path, tmp_path: Path) -> None:
-    built = json.loads(run(python, tmp_path, "build", "quickstart", "--json").stdout)
+def test_build_of_a_small_quickstart(python: Path, tmp_path: Path) -> None:
+    """Every part of the quickstart, with fewer and shorter answers of the same real model."""
+    recipe = yaml.safe_load((DATA / "recipes" / "quickstart.yaml").read_text(encoding="utf-8"))
+    recipe |= {
+        "families": {
+            "open": {"questions": 2, "samples": 2, "max_tokens": 8},
+            "completion": {"questions": 1, "samples": 1, "attributes": ["youth"]},
+            "decision": {"questions": 1, "samples": 1, "conditions": ["plain"]},
+        },
+        "evolve": {"rounds": 1, "questions_per_round": 1, "save_threshold": 0.01},
+        "holdout": {"samples": 2},
+    }
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    built = json.loads(run(python, tmp_path, "build", "small.yaml", "--json").stdout)
     release = Path(built["release"])
     assert release.is_relative_to(tmp_path)
     assert (release / "report.html").is_file()

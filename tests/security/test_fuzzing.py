@@ -201,7 +201,7 @@ SERVER_ANSWERS = st.tuples(
 IMPATIENT = Limits(max_in_flight=1, attempts=1, timeout_s=5, outage_s=0, patience_s=0.01)
 
 
-LONG_SERVER_RUNS = int(os.environ.get("COUNTERFOIL_FUZZ_ANSWERS", "1000"))
+LONG_SERVER_RUNS = int(os.environ.get("COUNTERFOIL_FUZZ_ANSWERS", "500"))
 """Answers in the slow test. Each needs a connection and a cache of its own."""
 
 
@@ -276,7 +276,7 @@ for _name, _test, _inputs, _quick, _long in (
     ("yaml", read_yaml_text, YAML_TEXT, 60, 5_000),
     ("manifest", read_manifest_bytes, MANIFESTS, 60, 5_000),
     ("retrieval_file", read_retrieval_file, RETRIEVAL_FILES, 25, 1_500),
-    ("score_answer", read_score_answer, SCORE_ANSWERS, 100, 20_000),
+    ("score_answer", read_score_answer, SCORE_ANSWERS, 100, 8_000),
 ):
     globals()[f"test_{_name}_is_read_or_refused"] = fuzz(_inputs, _quick, long=False)(_test)
     globals()[f"test_{_name}_is_read_or_refused_for_long"] = fuzz(_inputs, _long, long=True)(_test)
