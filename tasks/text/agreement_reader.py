@@ -30,6 +30,8 @@ class AgreementReader(OptionReader):
         answers_itself = "?" in plain
         short = phrase_pattern(tuple(self.rules.contractions), self.rules.word_boundaries)
         plain = short.sub(lambda m: self.rules.contractions[m[0]], plain)
+        reasons = self.rules.pattern("reason_labels").pattern
+        plain = re.sub(rf"(?<=\w)([.;])\s{reasons}\s?:[^\n]*", r"\1", plain)
         plain = self._with_own_answers(self._listed.sub("", plain))
         plain = self._without_questions(self._without_courtesy(plain))
         for rule, segment in self.final_segments(plain):

@@ -23,6 +23,8 @@ class AnswerReader:
             for end, start in self._answer_names(plain).items()
             if self._announces(plain, end) and not self._is_negated_phrase(plain, start)
         ]
+        soft = [(end, "choice") for end, _ in strong if self._is_conditional(plain, end)]
+        strong = [pair for pair in strong if (pair[0], "choice") not in soft]
         strong += [(end, "final_answer") for end in self._scoped(plain)]
         strong += [(end, "correction") for end in self._corrections(plain)]
         weak = [
@@ -34,6 +36,7 @@ class AnswerReader:
             )
             if not self._is_negated_phrase(plain, m.start())
         ]
+        weak += soft
         for positions, retractions in ((strong, self._retractions(plain)), (weak, [])):
             for end, rule in sorted(positions, reverse=True)[:MOST_PHRASES]:
                 segment = self._after(plain, end)
@@ -100,6 +103,13 @@ class AnswerReader:
             or rest[0] in ":=-\n(" + FINAL
             or self.rules.pattern("final_links").match(rest) is not None
         )
+
+    def _is_conditional(self, plain: str, end: int) -> bool:
+        """Whether a sentence with a turn follows an answer such as `the answer would be A`."""
+        if self.rules.pattern("would_be").match(plain[end : end + 40].lstrip(" ")) is None:
+            return False
+        rest = re.split(r"[.!\n]\s", plain[end : end + LONGEST_CLAUSE], maxsplit=1)
+        return len(rest) > 1 and self.rules.pattern("turns").match(rest[1].lstrip()) is not None
 
     def _is_negated_phrase(self, plain: str, start: int) -> bool:
         before = re.split(r"[\n.,;:!?]", plain[max(0, start - 30) : start])[-1]

@@ -303,7 +303,7 @@ class MentionWeigher(MentionFinder):
         clause = self._last_clause(before)
         opinions = self.rules.pattern("opinion_verbs")
         verbs = [m.start() for m in opinions.finditer(clause)]
-        if verbs and self._is_of_others(clause[: verbs[-1]]):
+        if verbs and self._is_of_others(clause if self.rules.has_first_verbs else clause[: verbs[-1]]):
             return True
         if self.rules.has_last_verbs and opinions.match(tail.lstrip(" )]")) and self._is_of_others(clause):
             return True
@@ -444,7 +444,10 @@ class MentionWeigher(MentionFinder):
         words = self._without_last_article(clause.rstrip())
         comparison = rf"{self.rules.pattern(comparatives).pattern}.*\s{self.rules.pattern('than').pattern}$"
         is_ranked = comparatives == "comparatives" and words.endswith(" >")
-        return is_ranked or re.search(comparison, " " + words) is not None
+        endings = phrase_pattern(self.rules.comparative_endings, word_boundaries=False).pattern
+        adjective = rf"\w{{2}}{endings}\s{self.rules.pattern('than').pattern}$"
+        is_more = comparatives == "comparatives" and re.search(adjective, words) is not None
+        return is_ranked or is_more or re.search(comparison, " " + words) is not None
 
     def _is_determined_by_no(self, clause: str) -> bool:
         """Whether a clause ends in `no` or `no clear`, so that the option after it is denied."""

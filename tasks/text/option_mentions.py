@@ -225,6 +225,9 @@ class MentionFinder(AnswerReader):
 
         Short ones are left out, because they are also words of other meanings.
         """
+        noun = self._without_article(option)
+        if noun != option and noun.isalpha() and len(noun) >= SHORTEST_INFLECTED - 1:
+            return {noun + ending for ending in self.rules.noun_endings}
         endings = [end for end in self.rules.inflections if option.endswith(end)]
         if not option.isalpha() or not endings:
             return set()

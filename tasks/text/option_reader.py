@@ -127,6 +127,10 @@ class OptionReader(MentionWeigher):
             return plain
         sentences = list(split(plain, SENTENCE_END))
         for i, sentence in enumerate(sentences[:MOST_SENTENCES]):
+            turned = self._after_doubt(sentence, unknown)
+            if turned is not None:
+                sentences[i] = turned
+                continue
             first, comma, rest = sentence.partition(",")
             doubted = self.names.get(bare(self._without_first_fillers(bare(first)))) if comma else None
             if doubted not in unknown or not (self._alone(rest) or self._is_hedged(rest)):
@@ -135,6 +139,18 @@ class OptionReader(MentionWeigher):
             if len({m.option for m in named}) == 1 and named[0].option != doubted and not named[0].negated:
                 sentences[i] = rest
         return "".join(sentences)
+
+    def _after_doubt(self, sentence: str, unknown: set[int]) -> str | None:
+        """Return the text after a turn that names an option firmly, if only a doubt is before the turn."""
+        turn = self.rules.pattern("turns").search(sentence)
+        before = self._mentions(sentence[: turn.start()]) if turn else None
+        if turn is None or not before or {m.option for m in before} != unknown:
+            return None
+        rest = sentence[turn.end() :]
+        after = [m for m in self._mentions(rest) or [] if not m.negated and m.rule != "possible"]
+        firm = any(m.affirmed or m.committed for m in after)
+        one = {m.option for m in after} - unknown
+        return rest if firm and len(one) == 1 and len({m.option for m in after}) == 1 else None
 
     def _is_hedged(self, clause: str) -> bool:
         """Whether a clause opens with a turn or calls something possible."""

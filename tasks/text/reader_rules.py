@@ -73,6 +73,14 @@ class ReaderRules:
     """Words between such a phrase and the option."""
     answer_scopes: tuple[str, ...] = ()
     """Words between the name of an answer and its topic, such as `to` in `the answer to this is B`."""
+    would_be: tuple[str, ...] = ()
+    """Conditional verbs after the name of an answer, such as `would be`. A later turn wins over it."""
+    has_first_verbs: bool = False
+    """Whether a verb of an opinion may come before its subject."""
+    comparative_endings: tuple[str, ...] = ()
+    """Endings of comparative adjectives, such as `er` of `nervöser`."""
+    noun_endings: tuple[str, ...] = ()
+    """Endings of the cases of a noun, such as `en` of `Patienten`."""
     copulas: tuple[str, ...] = ()
     """Verbs between subject and option, such as `is`."""
     choice_subjects: tuple[str, ...] = ()
