@@ -8,6 +8,9 @@ INSTALL := $(if $(PIP_INDEX_URL),UV_DEFAULT_INDEX=$(PIP_INDEX_URL)) $(UV) pip in
 LOCK    := $(UV) pip compile --quiet --universal --python-version 3.11 --override requirements-overrides.txt \
            --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml
 
+# Tests often wait for servers and other processes, so there is one more at a time than cores.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 .PHONY: quickstart setup test test-all test-older lint types check lock clean
 
 quickstart: setup
@@ -16,14 +19,14 @@ quickstart: setup
 setup: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev
-	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests
 
 SLOW := -m slow -o addopts="-ra --strict-markers"
 
 # Run all tests, also those that take minutes: kills, schedules, Dask and Ray, long servers, fuzzing.
 # A test that fails beside the others runs once more by itself. Both results stay in the output.
 test-all: test
-	@$(BIN)/python -m pytest -n auto --dist worksteal $(SLOW) tests || { test $$? -eq 1 && \
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(SLOW) tests || { test $$? -eq 1 && \
 		$(BIN)/python -m pytest $(SLOW) --last-failed --last-failed-no-failures none tests; }
 
 # Run the tests with the older Prefect and FastAPI that vLLM requires.

@@ -44,6 +44,7 @@ def start_serving(
     (home / "prefect").mkdir()
     (home / "prefect" / ".token").write_text(TOKEN)
     chosen = ("--recipe", recipe) if recipe else ()
+    variables = {"PREFECT_RUNNER_POLL_FREQUENCY": "1", **variables}  # the default is ten seconds
     return start(home, "serve", "--port", port, "--only", deployment, *chosen, **variables)
 
 
