@@ -199,7 +199,10 @@ class AgreementReader(OptionReader):
                     elif not self._is_compared(clause):
                         is_own = taken is not found or self._stance_names.search(match[0]) is not None
                         after = self._negated_after.match(sentence, match.end())
-                        turned = self._turned(stance, clause + (after[0] if after else ""))
+                        inner = ""
+                        if stance == "agree" and self.rules.negators_after:  # "stimme in keiner Weise zu"
+                            inner = self.rules.pattern("not_negations").sub(" ", match[0])
+                        turned = self._turned(stance, f"{clause}{inner}{after[0] if after else ''}")
                         (taken if is_own else described).setdefault(turned, sentence)
                 hidden = self.rules.pattern(stance).sub(lambda m: "\0" * len(m[0]), hidden)
         return found or limited | described or conceded
@@ -244,7 +247,9 @@ class AgreementReader(OptionReader):
 
     def _turned(self, stance: str, clause: str) -> str:
         """Return a stance, or the other one if it is negated. A negated strong one is neither."""
-        if stance == "neutral" or not self._negates(clause):
+        hard = self.rules.pattern("hardness")
+        is_negated = self._negates(hard.sub(" ", clause)) != (hard.search(clause) is not None)
+        if stance == "neutral" or not is_negated:
             return stance
         if self.rules.pattern("intensifiers").search(clause):
             return "neither"

@@ -379,7 +379,7 @@ class MentionWeigher(MentionFinder):
     def _is_labelled(self, tail: str, words: tuple[str, ...]) -> bool:
         """Whether an option in a list is followed by yes or no, as in `B) a nurse - yes`."""
         label = re.fullmatch(r"[)\]]*\s?[:=-]\s?(.{1,20}?)[.!]*\n?", tail)
-        return label is not None and not self.is_yes_no and label[1] in words
+        return label is not None and not self.is_yes_no and label[1].strip() in words
 
     def _confirms(self, tail: str) -> bool:
         if self._is_labelled(tail, self.rules.yes):
@@ -476,6 +476,8 @@ class MentionWeigher(MentionFinder):
         continues = self.rules.pattern("subordinators")
         for found in re.finditer(r",(?!\d)|:|\s-\s", sentence):
             rest = sentence[found.end() :]
+            if self._ends_with("opinion_verbs", sentence[: found.start()].rstrip()):
+                continue  # "Man könnte meinen, A"
             if not self._continues_list(rest) and continues.match(rest.lstrip()) is None:
                 cut = max(cut, found.end())
         return sentence[cut:]
@@ -542,7 +544,11 @@ class MentionWeigher(MentionFinder):
 
     def _labels_wrong(self, clause: str) -> bool:
         """Whether a clause such as `Wrong answer:` rejects the text after it."""
-        return clause.endswith(":") and (
-            (self._ends_with("negators", clause.rstrip(": ")) and len(clause.split()) <= SHORTEST_LABEL)
-            or self.rules.pattern("wrong").search(clause[-LONGEST_CLAUSE:]) is not None
+        return (
+            clause.endswith(":")
+            and not self._word_mentions(clause)
+            and (
+                (self._ends_with("negators", clause.rstrip(": ")) and len(clause.split()) <= SHORTEST_LABEL)
+                or self.rules.pattern("wrong").search(clause[-LONGEST_CLAUSE:]) is not None
+            )
         )

@@ -17,6 +17,8 @@ _LEADING = re.compile(
 )
 """A number that is followed by its explanation, as in `7 - good, but only 5 years of experience`."""
 _LEADING_COMMA = re.compile(r"[^\w<>]*?([-+]?\d[\d.,]*(?<![.,])\s?[%€£¥]?),\s(?=[^\W\d])")
+_EVEN = re.compile(r"(?<![\d.,])50\s?[:/-]\s?50(?![\d.,])")
+"""Even odds, which are no number."""
 _LISTED = re.compile(r"^\W*\d{1,2}[.)]\s", re.M)
 _LABELLED = re.compile(r"^[^\d\n:]{1,30}\d{1,3}\s?:\s?(?=\S)", re.M)
 _LARGEST_FRACTION = 4
@@ -222,6 +224,8 @@ class NumberReader(AnswerReader):
 
     def _numbers_in(self, text: str) -> dict[float, str]:
         """Find the numbers of a text with their words. `7 out of 10` is 7, a range is two numbers."""
+        if _EVEN.search(text):
+            return {}
         text = self._without_scales(text).rpartition("=")[2]
         for pattern in (LIST_MARK, _LABELLED):
             shorter = pattern.sub("", text)

@@ -215,10 +215,23 @@ class MentionFinder(AnswerReader):
 
     def _participles(self, option: str) -> set[str]:
         """Return the participles of an option that may be a verb, such as `denied` for `deny`."""
-        if not option.isalpha() or option in self.rules.agree + self.rules.disagree:
+        is_stance = self.form == "agreement" and option in self.rules.agree + self.rules.disagree
+        if not option.isalpha() or is_stance:
             return set()
+        parted = {form for prefix in self.rules.verb_prefixes for form in self._parted(option, prefix)}
+        if parted:
+            return parted
         ending = next((end for end in self.rules.participles if end and option.endswith(end)), "")
         return {option.removesuffix(ending) + new for new in self.rules.participles.get(ending, ())}
+
+    @staticmethod
+    def _parted(option: str, prefix: str) -> set[str]:
+        """Return the forms of a verb with a separable prefix, such as `lehne ... ab` for `ablehnen`."""
+        stem = option.removeprefix(prefix).removesuffix("en")
+        if len(prefix) + len(stem) + 2 != len(option) or len(stem) < SHORTEST_NAME:
+            return set()
+        forms = {f"{prefix}ge{stem}t", f"{prefix}ge{stem}en", f"{prefix}zu{stem}en"}
+        return forms | {f"{stem}{ending} ... {prefix}" for ending in ("e", "t", "en")}
 
     def _inflections(self, option: str) -> set[str]:
         """Return the other genders and numbers of a single word, such as `gentille` for `gentil`.

@@ -237,6 +237,9 @@ class OptionReader(MentionWeigher):
             plain = re.sub(rf"^a\s?:\s?(?={self.letter}[^\w\n]*$)", "", plain, flags=re.M)
         if not self.letter:
             return plain
+        if not self.is_yes_no:  # "A) no B) yes"
+            words = self.rules.pattern("yes", "no").pattern
+            plain = re.sub(rf"{self.letter}\)\s(?={words}(?:[\s.,;]|$))", r"\1: ", plain)
         lines = plain.split("\n")
         echoes = {line for line in lines if self._is_echo(line)}
         rest = [line for line in lines if line not in echoes]

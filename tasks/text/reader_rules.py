@@ -123,6 +123,8 @@ class ReaderRules:
     negators_after: tuple[str, ...] = ()
     """Negators that follow a verb, such as `nicht` in `ich widerspreche nicht`."""
     negators: tuple[str, ...] = ()
+    hardness: tuple[str, ...] = ()
+    """Words that negate a stance, and turn a negated one back, such as `hard`."""
     denials: tuple[str, ...] = ()
     """Negations of a verb, which turn `guilty` into the option `not guilty`."""
     not_negations: tuple[str, ...] = ()
@@ -167,6 +169,8 @@ class ReaderRules:
     """Words for the place of an option in the list, such as `first`."""
     position_nouns: tuple[str, ...] = ()
     """Words after a place, such as `option`."""
+    verb_prefixes: tuple[str, ...] = ()
+    """Separable prefixes of verbs, such as `ab` of `ablehnen`."""
     passives: tuple[str, ...] = ()
     """Verbs before a participle, as in `bail should be denied` for `deny bail`."""
     participles: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -374,8 +378,8 @@ def phrase_pattern(phrases: tuple[str, ...], word_boundaries: bool) -> re.Patter
     return re.compile(f"(?:{'|'.join(parts)})" if parts else r"(?!)")
 
 
-_GAP = r"(?:\s[\w,'-]+){0,3}?\s"
-"""Up to three words. `fold` turns the one character `…` into three."""
+_GAP = r"(?:\s[\w,'-]+){0,4}?\s"
+"""Up to four words. `fold` turns the one character `…` into three."""
 
 
 def alternatives(phrases: Sequence[str]) -> str:
