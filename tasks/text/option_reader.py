@@ -239,7 +239,7 @@ class OptionReader(MentionWeigher):
             return plain
         if not self.is_yes_no:  # "A) no B) yes"
             words = self.rules.pattern("yes", "no").pattern
-            plain = re.sub(rf"{self.letter}\)\s(?={words}(?:[\s.,;]|$))", r"\1: ", plain)
+            plain = re.sub(rf"{self.letter}\)\s({words})(?=[\s.,;]|$)", r"\1: \2;", plain)
         lines = plain.split("\n")
         echoes = {line for line in lines if self._is_echo(line)}
         rest = [line for line in lines if line not in echoes]
