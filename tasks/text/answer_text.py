@@ -165,6 +165,7 @@ def clean(text: str) -> str:
     text = re.sub(r"</?[a-zA-Z][^<>]{0,80}>", " ", text)
     text = re.sub(r"(?<=\w)\s?>{1,2}\s?(?=\w)", " > ", fold(text))
     text = re.sub(r"\*+|(?<!\w)_+|_+(?!\w)|^\s*#+\s|^\s*>+\s|~~|[{}]", " ", text, flags=re.M)
+    text = re.sub(r"(?<=[^\W_])_+(?=[^\W_])", " ", text)
     text = re.sub(r"[\u2013\u2014]", " - ", text)
     text = re.sub(r'"|(?<!\w)\'|\'(?!\w)', " ", text)
     lines = (" ".join(_split_list(line).split()) for line in text.splitlines())
@@ -187,7 +188,11 @@ def _split_list(line: str) -> str:
     return _INLINE_MARK.sub(lambda m: " ; " if next(places) >= starts[0] else m[0], line)
 
 
-_CROSS, _CHECK = "❌✗✘🚫❎", "✅✔☑✓"
+_CROSS, _CHECK = "❌✗✘🚫❎☐⬜", "✅✔☑✓"
+
+
+_CHECKED, _UNCHECKED = re.compile(r"\[x\](?=\s?\w)"), re.compile(r"\[\s?\](?=\s?\w)")
+_LIST_ITEM = re.compile(r"\W*\w[).:]\s")
 
 
 def _without_crossed(line: str) -> str:
@@ -203,8 +208,12 @@ def _without_crossed(line: str) -> str:
 
 def without_symbols(plain: str) -> str:
     """Remove emojis. Lines with a cross are removed if another line has a check mark."""
+    plain = _UNCHECKED.sub("☐", _CHECKED.sub("☑", plain)) if _CHECKED.search(plain) else plain
     lines = plain.split("\n")
-    if any(ch in plain for ch in _CHECK):
+    checked = [line for line in lines if any(ch in line for ch in _CHECK)]
+    if len(checked) == 1 < len(lines) and all(_LIST_ITEM.match(line) for line in lines):
+        lines = checked
+    elif checked:
         lines = [_without_crossed(line) for line in lines]
     text = "".join(" " if unicodedata.category(ch) == "So" else ch for ch in "\n".join(lines))
     return "\n".join(line.strip() for line in re.sub(" +", " ", text).split("\n"))

@@ -22,6 +22,8 @@ from tasks.text.reader_rules import (
     phrase_pattern,
 )
 
+LONGEST_LABEL = 7
+"""Words of a label that calls what follows wrong, as in `The option that is wrong:`."""
 SHORTEST_LABEL = 2
 """Words of a label that ends in a negator, as in `Answer not:`."""
 
@@ -549,6 +551,9 @@ class MentionWeigher(MentionFinder):
             and not self._word_mentions(clause)
             and (
                 (self._ends_with("negators", clause.rstrip(": ")) and len(clause.split()) <= SHORTEST_LABEL)
-                or self.rules.pattern("wrong").search(clause[-LONGEST_CLAUSE:]) is not None
+                or (
+                    len(clause.split()) <= LONGEST_LABEL
+                    and self.rules.pattern("wrong").search(clause[-LONGEST_CLAUSE:]) is not None
+                )
             )
         )

@@ -52,12 +52,16 @@ class NumberReader(AnswerReader):
         last = [("last_line", lines[-1])] if lines and lines[-1] == plain.split("\n")[-1] else []
         labelled = [("final_answer", number) for number in self._labelled(plain)]
         sentence = [("number", self._before_reason(plain))] if "\n" not in plain else []
+        equation = re.search(r"\d[^=\n]*=\s?([-+]?\d[\d.,]*)\W*$", plain)
+        outside = re.sub(r"\([^()]*\d[^()]*\)", " ", plain)
+        outer = [("number", outside)] if outside != plain and re.search(r"\d", outside) else []
         scores = [("score", " ".join(self._scores(plain)))]
         grounded = [("number", shorter) for shorter in self._without_grounds(plain)]
         parts = [
             *(labelled if len(labelled) == 1 else ()),
             *strong,
             *named,
+            *([("number", equation[1])] if equation else []),
             *scores,
             *weak,
             *last,
@@ -66,6 +70,7 @@ class NumberReader(AnswerReader):
             *self._result(plain),
             *sentence,
             *grounded,
+            *outer,
             ("number", plain),
         ]
         for rule, segment in parts:
@@ -212,7 +217,9 @@ class NumberReader(AnswerReader):
             return [("number", short[1])]
         last = re.split(r",\s|:", plain.rstrip(" ."))[-1]
         is_bare = re.fullmatch(r"\W*\d[\d.,]*\W*", last) is not None
-        return [("number", last)] if is_bare and self.rules.pattern("scales").search(plain) else []
+        is_result = re.search(r"\d[^:\n]*:\s\d[\d.,]*\W*$", plain) is not None and plain.count(":") == 1
+        is_last = is_result or self.rules.pattern("scales").search(plain) is not None
+        return [("number", last)] if is_bare and is_last else []
 
     def _scores(self, plain: str) -> list[str]:
         """Return the numbers that are given with their maximum, as in `7/10` or `7 out of 10`."""
@@ -235,7 +242,7 @@ class NumberReader(AnswerReader):
         for match in _DIGITS.finditer(text):
             if match[1] in self.rules.ordinals:
                 continue
-            if match[1] == "s":  # "in her 40s"
+            if match[1] == "s" or re.match(r"\d", text[match.end() :]):  # "in her 40s", "1e5"
                 return {}
             before = self._without_last_article(
                 text[max(0, match.start() - 40) : match.start()].rstrip(" €$£¥")
@@ -284,6 +291,8 @@ class NumberReader(AnswerReader):
         number = r"\d{1,9}(?:[.,]\d{1,4})?"
         units, totals = self.rules.pattern("units").pattern, self.rules.pattern("totals").pattern
         maximum = self.rules.pattern("maximum_names").pattern
+        words = alternatives(sorted(self.rules.numbers, key=len, reverse=True)) or r"(?!)"
+        text = re.sub(rf"(?<!\w)({words})\s?/\s?\d+", r"\1", text)  # "eight/10"
         text = re.sub(rf"{maximum}\s?{number}", " ", text)
         text = re.sub(rf"{number}\s?{self.rules.pattern('totals_before').pattern}", " ", text)
         start, end = (r"(?<![\w.,])", r"(?!\w)") if self.rules.word_boundaries else (r"(?<![\d.,])", "")
