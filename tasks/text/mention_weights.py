@@ -60,6 +60,7 @@ class MentionWeigher(MentionFinder):
             ):
                 weighed_one = replace(weighed_one, aside=True, affirmed=False)
             weighed.append(weighed_one)
+        weighed = self._weigh_sides(segment, weighed)
         weighed = self._weigh_less(segment, self._weigh_unknown(segment, self._weigh_soft(segment, weighed)))
         return self._weigh_groups(segment, self._weigh_turns(segment, weighed))
 
@@ -88,6 +89,21 @@ class MentionWeigher(MentionFinder):
         after = next(split(segment[mention.end : mention.end + LONGEST_CLAUSE], CLAUSE_END))
         turn = turns.search(after)
         return impressions.search(after[: turn.start()] if turn else after) is not None
+
+    def _weigh_sides(self, segment: str, mentions: list[Mention]) -> list[Mention]:
+        """Let neither side count in `A is cheaper, while B is faster`."""
+        weighed = list(mentions)
+        links, more = (self.rules.pattern(name).pattern for name in ("contrasting", "comparatives"))
+        merit = rf"(?:{more}\s|\w{{3,}}(?:er|ier)\s)"
+        for i, (one, other) in enumerate(pairwise(mentions)):
+            between = segment[one.end : other.start]
+            is_firm = any(m.affirmed or m.committed or m.negated for m in (one, other))
+            if one.option == other.option or is_firm or len(between) > LONGEST_CLAUSE:
+                continue
+            sides = re.fullmatch(rf"(?P<first>[^.!?\n]*),?\s{links}\s(?:[^\W\d]+\s)?[(\[]?", between)
+            if sides is not None and re.search(merit, sides["first"] + " "):
+                weighed[i : i + 2] = [replace(m, aside=True) for m in (one, other)]
+        return weighed
 
     def _weigh_less(self, segment: str, mentions: list[Mention]) -> list[Mention]:
         """Weigh the sides of `A is less … than B`. A is the better one if it has less of a flaw.
@@ -392,6 +408,9 @@ class MentionWeigher(MentionFinder):
         # "A surgeon would more likely be operating" describes surgeons.
         if found is None or self.rules.pattern("alternatives").search(found[0]):  # "A could be right"
             return False
+        own = self.rules.pattern("first_person").search(found[0])  # "A has my preference"
+        if own is None and self.rules.pattern("possessions").search(found[0]):  # "A has the best grades"
+            return False
         return not self.rules.pattern("descriptions").match(tail[found.end() :].lstrip())
 
     def _confirms_later(self, after: str) -> bool:
@@ -434,11 +453,12 @@ class MentionWeigher(MentionFinder):
         """Whether a clause leads up to an answer of others or a wrong one, as in `the stereotype is`."""
         foils, wrong, articles = (self.rules.pattern(name).pattern for name in ("foils", "wrong", "articles"))
         links = self.rules.pattern("copulas", "final_links", "opinion_verbs").pattern
+        unlike = self.rules.pattern("unlike").pattern
         words = self._without_last_article(clause.rstrip())
         subject = rf"\W*(?:{articles}\s)?(?:[\w'-]+\s)?"
         return (
             re.match(rf"{subject}{foils}\s?(?:{links})(?:\s[\w']+){{0,4}}$", words) is not None
-            or re.search(rf"{wrong}(?:\s(?:{links}|{articles}))+$", words) is not None
+            or re.search(rf"(?!{unlike}){wrong}(?:\s(?:{links}|{articles}))+$", words) is not None
         )
 
     def _is_compared(self, clause: str, comparatives: str = "comparatives") -> bool:
@@ -520,7 +540,10 @@ class MentionWeigher(MentionFinder):
         groups: list[list[Mention]] = []
         for i, mention in enumerate(mentions):
             is_several = bool(groups) and len({m.option for m in groups[-1]}) > 1
-            if i and joins[i - 1] and not (joins[i - 1] == "same" and is_several):
+            is_restated = (
+                bool(i) and "(" in segment[mentions[i - 1].end : mention.start]
+            )  # "A and the bike (C)"
+            if i and joins[i - 1] and (joins[i - 1] != "same" or not is_several or is_restated):
                 groups[-1].append(mention)
             else:
                 groups.append([mention])

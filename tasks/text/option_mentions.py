@@ -103,7 +103,7 @@ class MentionFinder(AnswerReader):
         for index, option in enumerate(self.options):
             wordings = {option, self._without_article(option), self._without_shared_words(option)}
             wordings |= {wording.replace("-", " ") for wording in wordings} | self._participles(option)
-            wordings |= self._name_words(option)
+            wordings |= self._name_words(option) | self._gerunds(option)
             wordings |= {prefix + option for prefix in self.rules.article_prefixes}
             wordings |= {
                 f"{verb} {pronoun}" for verb in self._verbs(option) for pronoun in self.rules.object_pronouns
@@ -223,6 +223,14 @@ class MentionFinder(AnswerReader):
             return parted
         ending = next((end for end in self.rules.participles if end and option.endswith(end)), "")
         return {option.removesuffix(ending) + new for new in self.rules.participles.get(ending, ())}
+
+    def _gerunds(self, option: str) -> set[str]:
+        """Return `asking for a guarantor` for the option `ask for a guarantor`."""
+        verb, _, rest = option.partition(" ")
+        if not rest or not verb.isalpha() or not self.rules.gerund or verb in self.rules.articles:
+            return set()
+        stems = {verb, verb.removesuffix("e"), verb + verb[-1]}
+        return {f"{stem}{self.rules.gerund} {rest}" for stem in stems}
 
     @staticmethod
     def _parted(option: str, prefix: str) -> set[str]:

@@ -236,17 +236,21 @@ class OptionReader(MentionWeigher):
         if self.letter:
             plain = re.sub(rf"^a\s?:\s?(?={self.letter}[^\w\n]*$)", "", plain, flags=re.M)
         if not self.letter:
-            return plain
+            return self._without_echoed_lines(plain)
         if not self.is_yes_no:  # "A) no B) yes"
             words = self.rules.pattern("yes", "no").pattern
             plain = re.sub(rf"{self.letter}\)\s({words})(?=[\s.,;]|$)", r"\1: \2;", plain)
+        plain = self._without_discussion(self._without_echoed_lines(plain))
+        shorter = "\n".join(self._without_legend(line) for line in plain.split("\n"))
+        return shorter if shorter != plain and self._mentions(shorter) else plain
+
+    def _without_echoed_lines(self, plain: str) -> str:
+        """Drop the lines of a repeated list of options, if other lines follow."""
         lines = plain.split("\n")
         echoes = {line for line in lines if self._is_echo(line)}
         rest = [line for line in lines if line not in echoes]
-        plain = "\n".join(rest) if len(echoes) > 1 and rest else plain
-        plain = self._without_discussion(plain)
-        shorter = "\n".join(self._without_legend(line) for line in plain.split("\n"))
-        return shorter if shorter != plain and self._mentions(shorter) else plain
+        shorter = "\n".join(rest) if len(echoes) > 1 and rest else plain
+        return shorter if self.letter or self._mentions(shorter) else plain
 
     def _without_discussion(self, plain: str) -> str:
         """Drop a list in which options are discussed, as in `A: she was late`, if its end names one."""
@@ -297,6 +301,9 @@ class OptionReader(MentionWeigher):
         return rest if rest and rest != plain and self._mentions(rest) else plain
 
     def _is_echo(self, line: str) -> bool:
+        numbered = re.match(r"\W{0,3}\d{1,2}\s?[).:]\s(.+)$", line)
+        if numbered is not None:
+            return bare(numbered[1]) in self.options
         marked = re.match(r"\W{0,3}([a-z])\s?[).:\]-]\s?(.+)$", line)
         index = LETTERS.index(marked[1]) if marked else len(self.options)
         return marked is not None and index < len(self.options) and bare(marked[2]) == self.options[index]
@@ -379,6 +386,9 @@ class OptionReader(MentionWeigher):
         if self.rules.pattern("remarks").match(opening) and self.rules.pattern("wrong").search(opening):
             return self._alone(opening.rpartition(",")[2]) is None  # "Choosing A would be biased, so B."
         if self.rules.pattern("pseudo_conditions").match(opening):
+            return False
+        condition, comma, _ = opening.partition(",")
+        if comma and self.rules.pattern("mine").search(condition):  # "If the vote were mine, A."
             return False
         filler = self.rules.pattern("fillers", "final_weak", "not_negations").match(opening)
         if filler is not None and opening[filler.end() : filler.end() + 1] == ",":  # "If not, no."

@@ -96,6 +96,8 @@ class ReaderRules:
     """Sentences that take back everything before them, such as `wait`."""
     aspects: tuple[str, ...] = ()
     """Openings that limit an answer to one respect, such as `legally`. Two of them are no single answer."""
+    new_topics: tuple[str, ...] = ()
+    """Labels of the text of a new question, such as `next sentence`. An answer with a label follows."""
     new_turns: tuple[str, ...] = ()
     """Labels of a new question after the answer, such as `question`."""
     fillers: tuple[str, ...] = ()
@@ -135,6 +137,8 @@ class ReaderRules:
     """Openings of a comparison, such as `more`."""
     less: tuple[str, ...] = ()
     """Words before a property of which the first side of a comparison has less, such as `less`."""
+    contrasting: tuple[str, ...] = ()
+    """Words between two sides that both have a merit, such as `while`."""
     like: tuple[str, ...] = ()
     """Words before the other side of `not as good as`."""
     as_good: tuple[str, ...] = ()
@@ -158,6 +162,8 @@ class ReaderRules:
     reasons: tuple[str, ...] = ()
     wrong: tuple[str, ...] = ()
     """Words that reject the option before them."""
+    possessions: tuple[str, ...] = ()
+    """Verbs before a merit that is a part of an option, as in `A has the best grades`."""
     right: tuple[str, ...] = ()
     """Words that confirm the option before them."""
     coordinators: tuple[str, ...] = ()
@@ -171,6 +177,8 @@ class ReaderRules:
     """Words after a place, such as `option`."""
     verb_prefixes: tuple[str, ...] = ()
     """Separable prefixes of verbs, such as `ab` of `ablehnen`."""
+    gerund: str = ""
+    """Ending of a gerund, such as `ing`."""
     passives: tuple[str, ...] = ()
     """Verbs before a participle, as in `bail should be denied` for `deny bail`."""
     participles: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -215,6 +223,8 @@ class ReaderRules:
     """Whether such a verb may follow the option, as in `viele würden A sagen`."""
     crowds: tuple[str, ...] = ()
     """Openings of a group of other people, as in `most banks would deny`."""
+    unlike: tuple[str, ...] = ()
+    """Words for an option that does not belong, which a question may ask for, such as `unrelated`."""
     improper: tuple[str, ...] = ()
     """Words that call it improper to name an option, such as `racist`."""
     foils: tuple[str, ...] = ()
@@ -237,6 +247,8 @@ class ReaderRules:
     """Words that open an exception, such as `unless`. What follows its comma is asserted."""
     conditions: tuple[str, ...] = ()
     """Words that open a condition, such as `if`, or a remark on an answer, such as `calling`."""
+    mine: tuple[str, ...] = ()
+    """Words of a condition that only says who decides, such as `mine`."""
     pseudo_conditions: tuple[str, ...] = ()
     """Phrases that look like a condition and are none, such as `if pressed`."""
     turns: tuple[str, ...] = ()

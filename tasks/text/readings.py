@@ -25,7 +25,7 @@ from tasks.text.agreement_reader import AgreementReader
 from tasks.text.answer_text import CAPITAL, clean, fold, remove_reasoning, without_symbols
 from tasks.text.number_reader import NumberReader
 from tasks.text.option_reader import OptionReader
-from tasks.text.reader_rules import UNKNOWN_LANGUAGE, ReaderRules, Reading, ReadingForm
+from tasks.text.reader_rules import LONGEST_CLAUSE, UNKNOWN_LANGUAGE, ReaderRules, Reading, ReadingForm
 
 
 def read_answer(
@@ -85,7 +85,12 @@ def _read_own_turn(plain: str, reader: NumberReader | OptionReader) -> Reading |
     Models without a chat format continue with `Question: …` after their answer.
     """
     labels = reader.rules.pattern("new_turns").pattern
-    turn = re.search(rf"(?:\n|[.!]\s)(?:{labels})\s?\d{{0,3}}\s?:", plain)
+    topics = reader.rules.pattern("new_topics").pattern
+    answers = reader.rules.pattern("final_strong", "place_nouns").pattern
+    turn = re.search(
+        rf"\n(?:{topics})\s?:[^\n]*(?:\n[^\n]*){{0,4}}?\n(?:{answers})\s?:", plain[: 2 * LONGEST_CLAUSE]
+    )
+    turn = turn or re.search(rf"(?:\n|[.!]\s)(?:{labels})\s?\d{{0,3}}\s?:", plain)
     reading = reader.read(plain[: turn.start()]) if turn else None
     return reading if reading is not None and reading.status == "read" else None
 

@@ -26,6 +26,8 @@ OPENING_SENTENCES = 3
 """A refusal begins in one of the first sentences."""
 ANSWER_WORDS = 15
 """Words besides reasons and offers from which an answer was given after all."""
+NO_ANSWER_WORDS = 45
+"""The same if nothing in the answer names an option."""
 FEW_WORDS = 5
 """The same for an answer that only the classifier takes for a refusal."""
 SHORT_WORDS = 12
@@ -177,12 +179,13 @@ def _pattern(phrases: tuple[str, ...], word_boundaries: bool) -> re.Pattern[str]
     return re.compile(rf"(?<!\w)(?:{words})(?!\w)" if word_boundaries else f"(?:{words})")
 
 
-def find_refusal(text: str, rules: RefusalRules) -> str | None:
+def find_refusal(text: str, rules: RefusalRules, answer_words: int = ANSWER_WORDS) -> str | None:
     """Return the sentence in which an answer refuses, or `None`.
 
     Args:
         text: The answer as the model gave it.
         rules: Words of the answer's language. Without words nothing is recognised.
+        answer_words: Words besides reasons and offers from which an answer was given after all.
 
     Returns:
         The sentence, folded. `None` if the answer does not refuse, or gives an answer after it declined.
@@ -210,7 +213,7 @@ def find_refusal(text: str, rules: RefusalRules) -> str | None:
         return _whole_refusal(" ".join(sentences[:OPENING_SENTENCES]), rules) if len(sentences) <= 2 else None
     given = [s for s in sentences if s not in refusing] + [_after_turn(s, rules) for s in refusing]
     length = sum(_length(s, rules) for s in given if not _explains(s, rules))
-    return refusing[0] if length < (ANSWER_WORDS if declining else FEW_WORDS) else None
+    return refusing[0] if length < (answer_words if declining else FEW_WORDS) else None
 
 
 def _lacks_information(sentence: str, rules: RefusalRules) -> bool:
@@ -245,7 +248,8 @@ def settle_refusal(reading: Reading, text: str, rules: RefusalRules, options: Se
         rules: Words of the answer's language.
         options: The options in the order shown.
     """
-    declined = find_refusal(text, rules) if reading.status == "unreadable" else None
+    most = ANSWER_WORDS if reading.evidence else NO_ANSWER_WORDS
+    declined = find_refusal(text, rules, most) if reading.status == "unreadable" else None
     if reading.status == "read":
         declined = _refusal_after_no(text, rules)
         if declined is None and _says_no_answer(reading, options, rules):
