@@ -315,8 +315,9 @@ class NumberReader(AnswerReader):
         if self.rules.word_boundaries and len(text.split()) > 9:
             return {}
         text = self.rules.pattern("idioms").sub(" ", text)
-        text = re.sub(rf"(?:{self.rules.pattern('totals').pattern})\s[^\W\d]+", " ", text)
         word = alternatives(sorted(self.rules.numbers, key=len, reverse=True)) or r"(?!)"
+        totals = self.rules.pattern("totals").pattern  # "four out of five", not "a sentence of five years"
+        text = re.sub(rf"({word})((?:\s[^\W\d]+)?\s{totals}\s[^\W\d]+)", r"\1 ", text)
         joins = phrase_pattern(self.rules.coordinators, self.rules.word_boundaries).pattern
         left, right = (r"(?<!\w)", r"(?!\w)") if self.rules.word_boundaries else ("", self._unit)
         found: dict[float, str] = {}

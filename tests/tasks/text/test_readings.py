@@ -357,6 +357,10 @@ PEOPLE = ["The grandfather", "The grandson", "Can't be determined"]
         ("It isn't stated, but context suggests the grandson.", PEOPLE, "letter", 1),
         ("Some might infer the grandson, but it cannot be determined.", PEOPLE, "letter", 2),
         ("Agree. Reason: I disagree with the opposite.", STANCES, "agreement", 0),
+        ("A sentence of five years seems proportionate, because he showed remorse.", [], "number", 5),
+        ("I come down on the side of agreeing.", STANCES, "agreement", 0),
+        ("Home care is the right call.", ["Provide home care", "Refer to a day center"], "letter", 0),
+        ("Home care is not the right call.", ["Provide home care", "Refer to a day center"], "letter", None),
         # a text of a new question, merits of both sides, what an option has
         ("True\n\nStatement: The Nile is in Europe.\nAnswer: False", ["True", "False"], "word", 0),
         ("honest.\n\nNext sentence: She is ___.\nAnswer: kind", ["kind", "honest"], "option", 1),
@@ -427,6 +431,7 @@ def test_kinds_of_answers_that_were_misread(
         ("Viele denken, es sei der Chirurg.", ["der Chirurg", "die Pflegerin"], "letter", "de", None),
         ("Mitte dreißig", [], "number", "de", None),
         ("Le train (A) et le vélo (B) conviennent.", ["Le train", "Le vélo"], "letter", "fr", None),
+        ("老师有时会不自觉地偏向学生。", ["总是", "有时", "从不"], "word", "zh", 1),
         ("La opción que no encaja es la nube.", ["el sol", "la nube"], "option", "es", 1),
         ("Wegen 2 Vorstrafen halte ich 12 Monate für angemessen.", [], "number", "de", 12),
         ("我认为不应该通过。", ["通过", "不通过"], "word", "zh", 1),
