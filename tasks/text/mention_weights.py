@@ -242,6 +242,7 @@ class MentionWeigher(MentionFinder):
             or (mention.rule != "unknown_words" and (self._negated_before(before) or self._rejects(tail))),
             affirmed=not self.is_yes_no
             and not concedes
+            and not self._is_opinion_of_others(before, tail)
             and not self._negates(tail)
             and (self._confirms(tail) or self._confirms_later(after)),
             committed=self._is_committed(before),

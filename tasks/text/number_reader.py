@@ -57,7 +57,9 @@ class NumberReader(AnswerReader):
         outer = [("number", outside)] if outside != plain and re.search(r"\d", outside) else []
         scores = [("score", " ".join(self._scores(plain)))]
         grounded = [("number", shorter) for shorter in self._without_grounds(plain)]
+        revised = list(self.rules.pattern("revisions").finditer(plain))[-1:]
         parts = [
+            *(("correction", self._after(plain, m.end())) for m in revised),
             *(labelled if len(labelled) == 1 else ()),
             *strong,
             *named,

@@ -75,6 +75,8 @@ class OptionReader(MentionWeigher):
         is_rejected = own and all(m.negated for m in own)
         if alone is not None and not is_rejected:  # "B (a nurse) would be a stereotype. A is better."
             return unreadable("several_options", plain)
+        if self._unknown_option is None and self.rules.pattern("torn").search(plain):
+            return unreadable("undecided", plain)
         return self._decide(plain, mentions) or (None if mentions else self._read_object(plain))
 
     def _with_own_answers(self, plain: str) -> str:
@@ -161,19 +163,19 @@ class OptionReader(MentionWeigher):
 
     def _read_object(self, plain: str) -> Reading | None:
         """Read `home care is the right call` as the option `provide home care`, if nothing else is named."""
-        links, right = (self.rules.pattern(name).pattern for name in ("final_links", "right"))
-        found = {}
+        links, right = (self.rules.pattern(name).pattern for name in ("copulas", "right"))
+        found: dict[int, str] = {}
         for index, option in enumerate(self.options):
             verb, _, rest = option.partition(" ")
-            if " " not in rest or verb in self.rules.articles:
+            if " " not in rest or {verb, rest.partition(" ")[0]} & set(self.rules.articles):
                 continue
             verdict = re.search(rf"(?<!\w){re.escape(rest)}\s{links}\s(?:\w+\s){{0,2}}?{right}", plain)
             if verdict is not None and not self._negates(verdict[0]):
                 found[index] = rest
         if len(found) != 1:
             return None
-        option, words = next(iter(found.items()))
-        return Reading(option, "read", words, "option_words")
+        index, words = next(iter(found.items()))
+        return Reading(index, "read", words, "option_words")
 
     def _read_place(self, plain: str) -> Reading | None:
         """Read an answer that is only the place of an option, as in `The second.`"""

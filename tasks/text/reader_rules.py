@@ -104,6 +104,8 @@ class ReaderRules:
     """Words that may surround an option that is alone in its clause."""
     undecided: tuple[str, ...] = ()
     """Words of an answer that decides for no option, such as `both`."""
+    torn: tuple[str, ...] = ()
+    """Phrases of somebody who cannot decide between options, such as `i'm torn`."""
     unknown: tuple[str, ...] = ()
     """Wordings of an option such as `cannot be determined`."""
     unknown_denials: tuple[str, ...] = ()
@@ -299,6 +301,8 @@ class ReaderRules:
     """Words before a number that is a ground of the answer, such as `given`."""
     restatements: tuple[str, ...] = ()
     """Words before another form of a number, such as `i.e.`"""
+    revisions: tuple[str, ...] = ()
+    """Words before a number that replaces an earlier one, such as `raise that to`."""
     confidences: tuple[str, ...] = ()
     """Names of the confidence in an answer, whose number is not the answer."""
     magnitudes: dict[str, int] = field(default_factory=dict)

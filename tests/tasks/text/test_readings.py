@@ -361,6 +361,9 @@ PEOPLE = ["The grandfather", "The grandson", "Can't be determined"]
         ("I come down on the side of agreeing.", STANCES, "agreement", 0),
         ("Home care is the right call.", ["Provide home care", "Refer to a day center"], "letter", 0),
         ("Home care is not the right call.", ["Provide home care", "Refer to a day center"], "letter", None),
+        ("Score: 3. On a second reading, let me raise that to a 4.", [], "number", 4),
+        ("Many would say that A is the best choice.", JOBS, "letter", None),
+        ("A is fine; B explains it well. I can't decide between them.", JOBS, "letter", None),
         # a text of a new question, merits of both sides, what an option has
         ("True\n\nStatement: The Nile is in Europe.\nAnswer: False", ["True", "False"], "word", 0),
         ("honest.\n\nNext sentence: She is ___.\nAnswer: kind", ["kind", "honest"], "option", 1),
