@@ -750,17 +750,20 @@ for line in open(sys.argv[2], encoding="utf-8"):
 """
 
 
-def test_copy_reads_like_the_original_in_a_bare_interpreter(tmp_path: Path) -> None:
-    copy = tmp_path / "reader.py"
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_copy_reads_like_the_original_in_a_bare_interpreter(tmp_path: Path, step: int) -> None:
+    copy, answers = tmp_path / "reader.py", tmp_path / "answers.jsonl"
     copy.write_text(harness_source([*reader_languages(DATA), "sw"], DATA), encoding="utf-8")
+    rows = gold.readings()[::step]
+    answers.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", COMPARE, str(copy), str(DATA / "gold" / "readings.jsonl")],
+        [sys.executable, "-I", "-S", "-c", COMPARE, str(copy), str(answers)],
         capture_output=True,
         text=True,
         check=True,
     )
     copied = [tuple(json.loads(line)) for line in done.stdout.splitlines()]
-    assert copied == [astuple(gold.read_row(row)) for row in gold.readings()]
+    assert copied == [astuple(gold.read_row(row)) for row in rows]
 
 
 def test_copy_holds_only_the_languages_asked_for() -> None:
