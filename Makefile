@@ -11,6 +11,9 @@ LOCK    := $(UV) pip compile --quiet --universal --python-version 3.11 --overrid
 # Tests often wait for servers and other processes, so there is one more at a time than cores.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
+# pytest rewrites the tests, which takes longer than collecting them, and keeps the result only as bytecode.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+
 .PHONY: quickstart setup test test-all test-older lint types check lock clean
 
 quickstart: setup
@@ -19,15 +22,15 @@ quickstart: setup
 setup: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests
+	@$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests
 
 SLOW := -m slow -o addopts="-ra --strict-markers"
 
 # Run all tests, also those that take minutes: kills, schedules, Dask and Ray, long servers, fuzzing.
 # A test that fails beside the others runs once more by itself. Both results stay in the output.
 test-all: test
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(SLOW) tests || { test $$? -eq 1 && \
-		$(BIN)/python -m pytest $(SLOW) --last-failed --last-failed-no-failures none tests; }
+	@$(PYTEST) -n $(WORKERS) --dist worksteal $(SLOW) tests || { test $$? -eq 1 && \
+		$(PYTEST) $(SLOW) --last-failed --last-failed-no-failures none tests; }
 
 # Run the tests with the older Prefect and FastAPI that vLLM requires.
 test-older:

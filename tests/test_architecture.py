@@ -103,6 +103,7 @@ def folder_of(module: str) -> str:
     return "flows.cli" if [top, *rest][:2] == ["flows", "cli"] else top
 
 
+@cache
 def file_graph() -> dict[str, set[str]]:
     """Return every module with the modules of the project that it imports."""
     return {
@@ -110,6 +111,7 @@ def file_graph() -> dict[str, set[str]]:
     }
 
 
+@cache
 def folder_graph() -> dict[str, set[str]]:
     """Return every folder with the folders that it imports."""
     graph: dict[str, set[str]] = defaultdict(set)

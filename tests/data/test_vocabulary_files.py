@@ -333,7 +333,7 @@ class TestFrames:
     # The values of `mention_order` are texts, not people.
     @pytest.mark.parametrize("name", [name for name in ATTRIBUTES if name != "mention_order"])
     def test_any_draw_is_a_good_question_for_every_value(self, name: str) -> None:
-        for text, variant in drawn(attribute(name), every=4 if len(attribute(name).values) < 20 else 50):
+        for text, variant in drawn(attribute(name), every=8 if len(attribute(name).values) < 20 else 100):
             assert text_fault(variant.text) is None, variant.text
             assert fluency_fault(variant.text) is None, variant.text
             assert len(re.findall(r"[.?!](\s|$)", text)) <= 4, text

@@ -42,6 +42,7 @@ def test_examples_run_in_their_order(checkout: Path) -> None:
     assert (checkout / "deduplicated" / "kept.parquet").is_file()
 
 
+@pytest.mark.slow
 def test_examples_run_inside_an_event_loop(checkout: Path) -> None:
     async def notebook() -> None:
         run_examples()

@@ -64,6 +64,7 @@ def questions_of(release: Path) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_other_models_answer_the_same_questions(home: Path, release: Path, server: OpenAIServer) -> None:
     names = [server.model("first"), server.model("second")]
     models = [part for name in names for part in ("--model", name, "--free", name)]
@@ -100,6 +101,7 @@ def test_another_judge_sees_the_same_answers(home: Path, release: Path, server: 
     assert json.loads((home / "drift" / "drift.json").read_text())["questions"] == result["questions"]
 
 
+@pytest.mark.slow
 def test_a_release_does_not_differ_from_itself(home: Path, release: Path) -> None:
     result = done(home, "diff", release, release)
     assert (result["bump"], result["added"], result["reworded"]) == ("none", [], [])

@@ -157,6 +157,7 @@ def test_no_hold_out_call_is_sent_before_the_review(
     assert phases == {"search"}
 
 
+@pytest.mark.slow
 def test_rejected_questions_are_dropped_and_rewritten_ones_are_asked(
     reviewed: Reviewed,
 ) -> None:
@@ -176,6 +177,7 @@ def test_rejected_questions_are_dropped_and_rewritten_ones_are_asked(
     assert new.holdout_effect is not None
 
 
+@pytest.mark.slow
 def test_history_records_human_decisions_and_the_release_names_no_reviewer(
     reviewed: Reviewed,
 ) -> None:
@@ -191,6 +193,7 @@ def test_history_records_human_decisions_and_the_release_names_no_reviewer(
             assert not any(name.split()[1].encode() in data for name in NAMES), path
 
 
+@pytest.mark.slow
 def test_manifest_and_card_count_the_reviews(
     reviewed: Reviewed,
 ) -> None:

@@ -86,6 +86,7 @@ def test_controls_of_another_size_do_not_count() -> None:
     assert confirm_questions(wider, verdicts, "divergence", 0.05) == set()
 
 
+@pytest.mark.slow
 def test_labels_tell_confirmed_candidates_and_surveys_apart(tmp_path: Path) -> None:
     planted = [make_question(n, label="accepted") for n in range(3)]
     fair = [make_question(10 + n, label="accepted") for n in range(3)]

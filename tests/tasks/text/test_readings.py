@@ -663,10 +663,12 @@ def test_rows_kept_aside_are_read_right() -> None:
     assert found.share >= 0.99
 
 
+@pytest.mark.slow
 def test_no_option_is_read_as_another_one() -> None:
     assert gold.accuracy(gold.readings()).wrong == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["form", "language", "status"])
 def test_gold_rows_are_read_right_in_each_group(field: str) -> None:
     groups = defaultdict(list)
