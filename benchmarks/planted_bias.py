@@ -446,7 +446,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="fewer seeds and questions, under a minute")
+    parser.add_argument("--quick", action="store_true", help="fewer seeds and questions, two minutes")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--table", action="store_true", help="print the power tables in Markdown")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes")
